@@ -1,0 +1,203 @@
+package safetensors
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Tensor is one named array as it lies in a file.
+type Tensor struct {
+	Name  string
+	DType string // F32, BF16, ...
+	Shape []int  // empty for a scalar
+	Data  []byte // little-endian, row-major
+}
+
+// FromFloat32 makes a tensor of dtype F32. Without a shape it is a vector.
+func FromFloat32(name string, data []float32, shape ...int) Tensor {
+	out := make([]byte, 4*len(data))
+	for i, v := range data {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(v))
+	}
+	return newTensor(name, F32, out, len(data), shape)
+}
+
+// FromBFloat16 makes a tensor of dtype BF16: half the bytes of F32, each value
+// rounded to the nearest of 8 significant bits. Without a shape it is a vector.
+func FromBFloat16(name string, data []float32, shape ...int) Tensor {
+	out := make([]byte, 2*len(data))
+	for i, v := range data {
+		binary.LittleEndian.PutUint16(out[2*i:], float32ToBFloat16(v))
+	}
+	return newTensor(name, BF16, out, len(data), shape)
+}
+
+// FromUint64 makes a tensor of dtype U64. Without a shape it is a vector.
+func FromUint64(name string, data []uint64, shape ...int) Tensor {
+	return fromIntegers(name, U64, data, shape)
+}
+
+// FromInt64 makes a tensor of dtype I64. Without a shape it is a vector.
+func FromInt64(name string, data []int64, shape ...int) Tensor {
+	return fromIntegers(name, I64, data, shape)
+}
+
+// FromUint32 makes a tensor of dtype U32. Without a shape it is a vector.
+func FromUint32(name string, data []uint32, shape ...int) Tensor {
+	return fromIntegers(name, U32, data, shape)
+}
+
+// FromInt32 makes a tensor of dtype I32. Without a shape it is a vector.
+func FromInt32(name string, data []int32, shape ...int) Tensor {
+	return fromIntegers(name, I32, data, shape)
+}
+
+// FromUint8 makes a tensor of dtype U8. Without a shape it is a vector.
+func FromUint8(name string, data []uint8, shape ...int) Tensor {
+	return fromIntegers(name, U8, data, shape)
+}
+
+func fromIntegers[T int32 | int64 | uint32 | uint64 | uint8](name, dtype string, data []T, shape []int) Tensor {
+	size := dtypeSize(dtype)
+	out := make([]byte, 0, size*len(data))
+	for _, v := range data {
+		var element [8]byte
+		binary.LittleEndian.PutUint64(element[:], uint64(v))
+		out = append(out, element[:size]...)
+	}
+	return newTensor(name, dtype, out, len(data), shape)
+}
+
+func newTensor(name, dtype string, data []byte, length int, shape []int) Tensor {
+	if len(shape) == 0 {
+		shape = []int{length}
+	}
+	return Tensor{Name: name, DType: dtype, Shape: slices.Clone(shape), Data: data}
+}
+
+// Write writes tensors and metadata. The bytes depend on the set of tensors
+// only, not on their order: wide elements come first, so that every tensor is
+// aligned, then names in alphabetical order. It fails before the first byte
+// when names repeat or a shape does not fit its data.
+func Write(w io.Writer, tensors []Tensor, metadata map[string]string) error {
+	if err := write(w, tensors, metadata); err != nil {
+		return fmt.Errorf("write weights: %w", err)
+	}
+	return nil
+}
+
+func write(w io.Writer, tensors []Tensor, metadata map[string]string) error {
+	tensors = slices.Clone(tensors)
+	slices.SortFunc(tensors, func(a, b Tensor) int {
+		return cmp.Or(cmp.Compare(dtypeSize(b.DType), dtypeSize(a.DType)), cmp.Compare(a.Name, b.Name))
+	})
+	head, err := encodeHeader(tensors, metadata)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	for _, t := range tensors {
+		if _, err := w.Write(t.Data); err != nil {
+			return fmt.Errorf("tensor %q: %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+// encodeHeader gives the length prefix and the JSON header, padded with spaces
+// so that the data begins at a multiple of 8.
+func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) {
+	type jsonEntry struct {
+		DType   string   `json:"dtype"`
+		Shape   []int    `json:"shape"`
+		Offsets [2]int64 `json:"data_offsets"`
+	}
+	fields := make(map[string]any, len(tensors)+1)
+	if len(metadata) > 0 {
+		fields[metadataKey] = metadata
+	}
+	var at int64
+	for _, t := range tensors {
+		if _, taken := fields[t.Name]; taken || t.Name == metadataKey {
+			return nil, fmt.Errorf("tensor %q: name is taken", t.Name)
+		}
+		size := dtypeSize(t.DType)
+		if size == 0 {
+			return nil, fmt.Errorf("tensor %q: unknown dtype %q", t.Name, t.DType)
+		}
+		need, err := byteLength(size, t.Shape)
+		if err != nil {
+			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+		}
+		if need != int64(len(t.Data)) {
+			return nil, fmt.Errorf("tensor %q: %s of shape %v takes %d bytes, got %d", t.Name, t.DType, t.Shape, need, len(t.Data))
+		}
+		fields[t.Name] = jsonEntry{DType: t.DType, Shape: append([]int{}, t.Shape...), Offsets: [2]int64{at, at + need}}
+		at += need
+	}
+	var body bytes.Buffer
+	body.Write(make([]byte, 8))
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(fields); err != nil {
+		return nil, err
+	}
+	body.Truncate(body.Len() - 1) // the encoder's newline
+	for body.Len()%8 != 0 {
+		body.WriteByte(' ')
+	}
+	out := body.Bytes()
+	if len(out)-8 > maxHeader {
+		return nil, fmt.Errorf("header of %d bytes, at most %d are allowed", len(out)-8, maxHeader)
+	}
+	binary.LittleEndian.PutUint64(out, uint64(len(out)-8))
+	return out, nil
+}
+
+// WriteFile writes a file in one piece: readers see the old file or the whole
+// new one, also after a crash or on a full disk.
+func WriteFile(path string, tensors []Tensor, metadata map[string]string) (err error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return fmt.Errorf("write weights %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write weights %s: %w", path, err)
+			_ = temp.Close()
+			_ = os.Remove(temp.Name())
+		}
+	}()
+	buffered := bufio.NewWriterSize(temp, 1<<20)
+	if err := write(buffered, tensors, metadata); err != nil {
+		return err
+	}
+	if err := errors.Join(buffered.Flush(), temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp.Name(), path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+// syncDirectory makes a rename durable.
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
