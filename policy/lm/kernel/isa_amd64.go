@@ -1,0 +1,4 @@
+package kernel
+
+// available lists the implementations for this processor, best first.
+func available() []*instructionSet { return []*instructionSet{portable()} }

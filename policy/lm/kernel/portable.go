@@ -1,0 +1,204 @@
+package kernel
+
+import "math"
+
+// portable is the implementation in plain Go. The products convert to float32
+// before they add: the conversion forbids the compiler to fuse the two, so
+// that results are the same on every architecture.
+func portable() *instructionSet {
+	return &instructionSet{
+		name:     "go",
+		tileRows: 2,
+		tileCols: 4,
+		tiles: []tileShape{
+			{},
+			{one: goTile1, wide: goTile1, widePanels: 1},
+			{one: goTile2, wide: goTile2, widePanels: 1},
+		},
+		transpose:       goTranspose,
+		dot:             goDot,
+		axpy:            goAxpy,
+		scale:           goScale,
+		add:             goAdd,
+		sumSquares:      goSumSquares,
+		max:             goMax,
+		expShiftSum:     goExpShiftSum,
+		siluMul:         goSiluMul,
+		siluMulBackward: goSiluMulBackward,
+		adamW:           goAdamW,
+	}
+}
+
+func goTile1(c []float32, _ int, a []float32, _, stepA int, b []float32, stepB, _, k int, load bool) {
+	c = c[:4]
+	var c0, c1, c2, c3 float32
+	if load {
+		c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
+	}
+	for p := range k {
+		x := a[p*stepA]
+		row := b[p*stepB:][:4]
+		c0 += float32(x * row[0])
+		c1 += float32(x * row[1])
+		c2 += float32(x * row[2])
+		c3 += float32(x * row[3])
+	}
+	c[0], c[1], c[2], c[3] = c0, c1, c2, c3
+}
+
+func goTile2(c []float32, ldc int, a []float32, rowStride, stepA int, b []float32, stepB, _, k int, load bool) {
+	d := c[ldc:][:4]
+	c = c[:4]
+	var c0, c1, c2, c3, d0, d1, d2, d3 float32
+	if load {
+		c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
+		d0, d1, d2, d3 = d[0], d[1], d[2], d[3]
+	}
+	for p := range k {
+		x, y := a[p*stepA], a[p*stepA+rowStride]
+		row := b[p*stepB:][:4]
+		c0 += float32(x * row[0])
+		c1 += float32(x * row[1])
+		c2 += float32(x * row[2])
+		c3 += float32(x * row[3])
+		d0 += float32(y * row[0])
+		d1 += float32(y * row[1])
+		d2 += float32(y * row[2])
+		d3 += float32(y * row[3])
+	}
+	c[0], c[1], c[2], c[3] = c0, c1, c2, c3
+	d[0], d[1], d[2], d[3] = d0, d1, d2, d3
+}
+
+func goTranspose(dst, src []float32, ld, k int) {
+	for i := range 4 {
+		for p, x := range src[i*ld : i*ld+k] {
+			dst[p*4+i] = x
+		}
+	}
+}
+
+func goDot(a, b []float32) float32 {
+	var s0, s1, s2, s3 float32
+	for len(a) >= 4 && len(b) >= 4 {
+		s0 += float32(a[0] * b[0])
+		s1 += float32(a[1] * b[1])
+		s2 += float32(a[2] * b[2])
+		s3 += float32(a[3] * b[3])
+		a, b = a[4:], b[4:]
+	}
+	for i, x := range a {
+		s0 += float32(x * b[i])
+	}
+	return (s0 + s1) + (s2 + s3)
+}
+
+func goAxpy(alpha float32, x, y []float32) {
+	for i, v := range x {
+		y[i] += float32(alpha * v)
+	}
+}
+
+func goScale(alpha float32, x []float32) {
+	for i := range x {
+		x[i] *= alpha
+	}
+}
+
+func goAdd(dst, x []float32) {
+	for i, v := range x {
+		dst[i] += v
+	}
+}
+
+func goSumSquares(x []float32) float64 {
+	var sum float64
+	for _, v := range x {
+		sum += float64(float64(v) * float64(v))
+	}
+	return sum
+}
+
+func goMax(x []float32) float32 {
+	greatest := float32(math.Inf(-1))
+	for _, v := range x {
+		if v > greatest {
+			greatest = v
+		}
+	}
+	return greatest
+}
+
+// The exponential: x = n·ln 2 + r with |r| ≤ ln 2 / 2, then the Taylor
+// polynomial of degree 6 of exp(r), whose relative error is below 2e-7, times
+// 2ⁿ. ln 2 is split in two so that n·ln2High is exact.
+const (
+	expLowest  = -87.33654 // exp of less is below the smallest normal number
+	expClampLo = -88
+	expClampHi = 89 // exp of it is beyond the greatest number
+	log2E      = 1.4426950408889634
+	ln2High    = 0.693359375
+	ln2Low     = math.Ln2 - ln2High
+)
+
+func goExp(x float32) float32 {
+	x = min(max(x, expClampLo), expClampHi) // NaN stays NaN
+	n := float32(math.RoundToEven(float64(float32(x * log2E))))
+	r := x - float32(n*ln2High)
+	r -= float32(n * ln2Low)
+	y := float32(1.0 / 720)
+	y = float32(y*r) + 1.0/120
+	y = float32(y*r) + 1.0/24
+	y = float32(y*r) + 1.0/6
+	y = float32(y*r) + 1.0/2
+	y = float32(y*r) + 1
+	y = float32(y*r) + 1
+	// 2ⁿ in two factors: n may be 128, which one factor cannot hold.
+	half := int32(n) >> 1
+	rest := int32(n) - half
+	return y * math.Float32frombits(uint32(half+127)<<23) * math.Float32frombits(uint32(rest+127)<<23)
+}
+
+func goExpShiftSum(dst, src []float32, shift float32) float32 {
+	var sum float32
+	for i, x := range src {
+		x -= shift
+		if x < expLowest {
+			dst[i] = 0
+			continue
+		}
+		e := goExp(x)
+		dst[i] = e
+		sum += e
+	}
+	return sum
+}
+
+func goSiluMul(dst, gate, up []float32) {
+	for i, g := range gate {
+		s := 1 / (1 + goExp(-g))
+		dst[i] = g * s * up[i]
+	}
+}
+
+func goSiluMulBackward(dGate, dUp, dOut, gate, up []float32) {
+	for i, g := range gate {
+		d, u := dOut[i], up[i]
+		s := 1 / (1 + goExp(-g))
+		slope := s * (1 + float32(g*(1-s)))
+		dGate[i] = d * u * slope
+		dUp[i] = d * (g * s)
+	}
+}
+
+func goAdamW(w, g, m, v []float32, lr, beta1, beta2, eps, decay, scale1, scale2, gradScale float32) {
+	for i, x := range w {
+		grad := g[i] * gradScale
+		mean := float32(beta1*m[i]) + float32((1-beta1)*grad)
+		square := float32(beta2*v[i]) + float32((1-beta2)*float32(grad*grad))
+		m[i], v[i] = mean, square
+		root := float32(math.Sqrt(float64(square * scale2)))
+		step := float32(mean*scale1)/(root+eps) + float32(decay*x)
+		w[i] = x - float32(lr*step)
+	}
+}

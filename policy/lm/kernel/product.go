@@ -1,0 +1,192 @@
+package kernel
+
+// Block sizes of a product. Results do not depend on them.
+const (
+	depthBlock  = 256     // inner dimension: a panel of it stays in the first-level cache
+	columnBlock = 4096    // columns packed at once, which bounds the scratch
+	rowBlock    = 96      // rows of one piece of work
+	inlineWork  = 1 << 20 // multiply-adds below which no worker is woken
+)
+
+// product is one matrix product under way.
+type product struct {
+	isa *instructionSet
+
+	c   []float32
+	ldc int
+
+	a                []float32
+	rowStride, stepA int // A[i,p] is a[i·rowStride + p·stepA]
+
+	b          []float32 // row-major k×n, or n×k if transposed; unless packed
+	ldb        int
+	transposed bool
+	packed     *Packed
+
+	m, n, k int
+	load    bool // start from C instead of 0
+
+	// The block under way.
+	j0, cols   int       // columns
+	p0, depth  int       // inner dimension
+	direct     bool      // b is read in place, but for a last narrow panel
+	panels     []float32 // packed panels, depth×tileCols each
+	panelGroup int       // panels of one piece of work
+	edges      [][]float32
+}
+
+// multiply computes t with p's workers and scratch.
+func (p *Pool) multiply(t product) {
+	if t.m == 0 || t.n == 0 {
+		return
+	}
+	if t.k == 0 {
+		if !t.load {
+			for i := range t.m {
+				clear(t.c[i*t.ldc : i*t.ldc+t.n])
+			}
+		}
+		return
+	}
+	lent := p.lend()
+	defer p.giveBack(lent)
+	lent.runProduct(t)
+}
+
+func (p *Pool) runProduct(t product) {
+	isa := t.isa
+	width := isa.tileCols
+	for worker, edge := range p.edges {
+		p.edges[worker] = aligned(edge, isa.tileRows*width)
+	}
+	t.edges = p.edges
+	// To pack B pays only if several tiles of rows use it.
+	t.direct = t.packed == nil && !t.transposed && t.m <= isa.tileRows
+	for t.j0 = 0; t.j0 < t.n; t.j0 += columnBlock {
+		t.cols = min(columnBlock, t.n-t.j0)
+		count := (t.cols + width - 1) / width
+		load := t.load
+		for t.p0 = 0; t.p0 < t.k; t.p0 += depthBlock {
+			t.depth = min(depthBlock, t.k-t.p0)
+			inline := p.size == 1 || t.m*t.cols*t.depth < inlineWork
+			if t.packed == nil {
+				p.panels = aligned(p.panels, count*width*t.depth)
+				t.panels = p.panels
+			}
+			rowBlocks := (t.m + rowBlock - 1) / rowBlock
+			t.panelGroup = count
+			if !inline && rowBlocks < 2*p.size {
+				groups := (4*p.size + rowBlocks - 1) / rowBlocks
+				t.panelGroup = (count + groups - 1) / groups
+				t.panelGroup = (t.panelGroup + 3) &^ 3 // whole wide tiles
+			}
+			blocks := rowBlocks * ((count + t.panelGroup - 1) / t.panelGroup)
+
+			p.product = t
+			p.product.load = load
+			if t.packed == nil {
+				p.each(count, inline, p.pack)
+			}
+			p.each(blocks, inline, p.compute)
+			load = true
+		}
+	}
+	p.product = product{}
+}
+
+func (p *Pool) each(n int, inline bool, f func(worker, i int)) {
+	if !inline {
+		p.spread(n, f)
+		return
+	}
+	for i := range n {
+		f(0, i)
+	}
+}
+
+// packPanel packs panel q of the block.
+func (t *product) packPanel(_, q int) {
+	width := t.isa.tileCols
+	n := min(width, t.cols-q*width)
+	dst := t.panels[q*width*t.depth : (q+1)*width*t.depth]
+	j := t.j0 + q*width
+	switch {
+	case t.transposed:
+		packTransposed(t.isa, dst, t.b[j*t.ldb+t.p0:], t.ldb, n, t.depth)
+	case !t.direct || n < width:
+		packRows(t.isa, dst, t.b[t.p0*t.ldb+j:], t.ldb, n, t.depth)
+	}
+}
+
+// panel returns where panel q of the block starts and the distances from one
+// inner index and from one panel to the next.
+func (t *product) panel(q int) (b []float32, step, stride int) {
+	width := t.isa.tileCols
+	switch {
+	case t.packed != nil:
+		return t.packed.panels[(t.j0+q*width)*t.k+t.p0*width:], width, t.k * width
+	case t.direct && (q+1)*width <= t.cols:
+		return t.b[t.p0*t.ldb+t.j0+q*width:], t.ldb, width
+	}
+	return t.panels[q*width*t.depth:], width, t.depth * width
+}
+
+// computeBlock computes one block of rows by a group of panels.
+func (t *product) computeBlock(worker, block int) {
+	rowBlocks := (t.m + rowBlock - 1) / rowBlock
+	i0 := block % rowBlocks * rowBlock
+	i1 := min(i0+rowBlock, t.m)
+	q0 := block / rowBlocks * t.panelGroup
+	count := (t.cols + t.isa.tileCols - 1) / t.isa.tileCols
+	q1 := min(q0+t.panelGroup, count)
+	edge := t.edges[worker]
+
+	tileRows := t.isa.tileRows
+	rest := i1 - (i1-i0)%tileRows
+	for q := q0; q < q1; q++ {
+		for i := i0; i < rest; i += tileRows {
+			t.tile(edge, i, tileRows, q)
+		}
+	}
+	if rest == i1 {
+		return
+	}
+	// The last rows, fewer than a tile: several panels at once if that helps.
+	rows := i1 - rest
+	shape := t.isa.tiles[rows]
+	whole := min(q1, t.cols/t.isa.tileCols)
+	q := q0
+	for ; q+shape.widePanels <= whole; q += shape.widePanels {
+		b, step, stride := t.panel(q)
+		shape.wide(t.c[rest*t.ldc+t.j0+q*t.isa.tileCols:], t.ldc,
+			t.a[rest*t.rowStride+t.p0*t.stepA:], t.rowStride, t.stepA,
+			b, step, stride, t.depth, t.load)
+	}
+	for ; q < q1; q++ {
+		t.tile(edge, rest, rows, q)
+	}
+}
+
+// tile computes rows rows from row i on of panel q. A panel that C has not all
+// columns of goes through edge, so that every element meets the same kernel.
+func (t *product) tile(edge []float32, i, rows, q int) {
+	width := t.isa.tileCols
+	kernel := t.isa.tiles[rows].one
+	a := t.a[i*t.rowStride+t.p0*t.stepA:]
+	b, step, stride := t.panel(q)
+	c := t.c[i*t.ldc+t.j0+q*width:]
+	n := t.cols - q*width
+	if n >= width {
+		kernel(c, t.ldc, a, t.rowStride, t.stepA, b, step, stride, t.depth, t.load)
+		return
+	}
+	if t.load {
+		for r := range rows {
+			copy(edge[r*width:r*width+n], c[r*t.ldc:])
+		}
+	}
+	kernel(edge, width, a, t.rowStride, t.stepA, b, step, stride, t.depth, t.load)
+	for r := range rows {
+		copy(c[r*t.ldc:r*t.ldc+n], edge[r*width:])
+	}
+}
