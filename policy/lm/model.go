@@ -1,0 +1,162 @@
+package lm
+
+import (
+	"math"
+	"math/rand/v2"
+	"strconv"
+)
+
+// Model is an architecture and its weights. Weights lie in one flat buffer, so
+// that copying, averaging and optimising them are loops over one slice.
+type Model struct {
+	Arch    Architecture
+	Weights []float32 // every tensor, in the order of tensors()
+	params  params
+}
+
+// params are views into one flat buffer, of weights or of their gradients.
+type params struct {
+	embed  []float32 // [vocab, hidden]
+	layers []layerParams
+	norm   []float32 // [hidden]
+	head   []float32 // [vocab, hidden]; embed itself when tied
+}
+
+// layerParams are the views of one layer. Query, key and value projections are
+// neighbours in memory and so are gate and up, so that each is one product.
+type layerParams struct {
+	attnNorm []float32 // [hidden]
+	qkv      []float32 // [heads*dim + 2*kvHeads*dim, hidden]
+	out      []float32 // [hidden, heads*dim]
+	mlpNorm  []float32 // [hidden]
+	gateUp   []float32 // [2*intermediate, hidden]
+	down     []float32 // [hidden, intermediate]
+}
+
+// tensor is one named matrix or vector of the Hugging Face layout.
+type tensor struct {
+	name   string
+	shape  []int
+	offset int // into the flat buffer
+}
+
+func (t tensor) len() int {
+	n := 1
+	for _, s := range t.shape {
+		n *= s
+	}
+	return n
+}
+
+// tensors lists every tensor in memory order.
+func (a Architecture) tensors() []tensor {
+	var list []tensor
+	offset := 0
+	add := func(name string, shape ...int) {
+		t := tensor{name: name, shape: shape, offset: offset}
+		list = append(list, t)
+		offset += t.len()
+	}
+	d, q, kv, f := a.HiddenSize, a.Heads*a.HeadDim, a.KVHeads*a.HeadDim, a.IntermediateSize
+	add("model.embed_tokens.weight", a.VocabSize, d)
+	for l := range a.Layers {
+		prefix := "model.layers." + strconv.Itoa(l) + "."
+		add(prefix+"input_layernorm.weight", d)
+		add(prefix+"self_attn.q_proj.weight", q, d)
+		add(prefix+"self_attn.k_proj.weight", kv, d)
+		add(prefix+"self_attn.v_proj.weight", kv, d)
+		add(prefix+"self_attn.o_proj.weight", d, q)
+		add(prefix+"post_attention_layernorm.weight", d)
+		add(prefix+"mlp.gate_proj.weight", f, d)
+		add(prefix+"mlp.up_proj.weight", f, d)
+		add(prefix+"mlp.down_proj.weight", d, f)
+	}
+	add("model.norm.weight", d)
+	if !a.TieEmbeddings {
+		add("lm_head.weight", a.VocabSize, d)
+	}
+	return list
+}
+
+// Parameters counts the weights.
+func (a Architecture) Parameters() int {
+	list := a.tensors()
+	last := list[len(list)-1]
+	return last.offset + last.len()
+}
+
+// view cuts a flat buffer into the tensors of the architecture.
+func (a Architecture) view(flat []float32) params {
+	d, q, kv, f := a.HiddenSize, a.Heads*a.HeadDim, a.KVHeads*a.HeadDim, a.IntermediateSize
+	offset := 0
+	take := func(n int) []float32 {
+		s := flat[offset : offset+n : offset+n]
+		offset += n
+		return s
+	}
+	p := params{embed: take(a.VocabSize * d), layers: make([]layerParams, a.Layers)}
+	for l := range p.layers {
+		p.layers[l] = layerParams{
+			attnNorm: take(d),
+			qkv:      take((q + 2*kv) * d),
+			out:      take(d * q),
+			mlpNorm:  take(d),
+			gateUp:   take(2 * f * d),
+			down:     take(d * f),
+		}
+	}
+	p.norm = take(d)
+	p.head = p.embed
+	if !a.TieEmbeddings {
+		p.head = take(a.VocabSize * d)
+	}
+	return p
+}
+
+// newModel wraps a flat buffer of arch.Parameters() weights.
+func newModel(arch Architecture, weights []float32) *Model {
+	return &Model{Arch: arch, Weights: weights, params: arch.view(weights)}
+}
+
+// New makes a model with random weights: normal with standard deviation 0.02,
+// output projections scaled by 1/sqrt(2·layers) (GPT-2, Radford et al. 2019),
+// norms at 1.
+func New(arch Architecture, random *rand.Rand) (*Model, error) {
+	arch = arch.normalised()
+	if err := arch.Validate(); err != nil {
+		return nil, err
+	}
+	m := newModel(arch, make([]float32, arch.Parameters()))
+	const std = 0.02
+	normal := func(w []float32, std float64) {
+		for i := range w {
+			w[i] = float32(random.NormFloat64() * std)
+		}
+	}
+	residual := std / math.Sqrt(2*float64(arch.Layers))
+	normal(m.params.embed, std)
+	for _, l := range m.params.layers {
+		fill(l.attnNorm, 1)
+		normal(l.qkv, std)
+		normal(l.out, residual)
+		fill(l.mlpNorm, 1)
+		normal(l.gateUp, std)
+		normal(l.down, residual)
+	}
+	fill(m.params.norm, 1)
+	if !arch.TieEmbeddings {
+		normal(m.params.head, std)
+	}
+	return m, nil
+}
+
+// Clone copies the model and its weights.
+func (m *Model) Clone() *Model {
+	return newModel(m.Arch, append([]float32(nil), m.Weights...))
+}
+
+func fill(x []float32, v float32) {
+	for i := range x {
+		x[i] = v
+	}
+}
