@@ -1,0 +1,180 @@
+package tokenizer
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/forager-rl/forager"
+)
+
+// maxID bounds the tables that a file can make us allocate. No published
+// vocabulary is a tenth of it.
+const maxID = 1 << 22
+
+// build checks a file and makes its tables.
+func build(f file) (*Tokenizer, error) {
+	if err := f.Model.check(); err != nil {
+		return nil, err
+	}
+	t := &Tokenizer{
+		ids: make(map[string]int32, len(f.Model.Vocab)+len(f.Added)), inModel: map[int32]bool{},
+		stages: f.stages, encoders: &sync.Pool{New: func() any { return newEncoder() }},
+	}
+	var err error
+	if t.nfc, err = f.normalizer(); err != nil {
+		return nil, err
+	}
+	if t.word, err = f.wordRule(); err != nil {
+		return nil, err
+	}
+	if err := f.checkDecoder(); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(file) error{t.addVocabulary, t.addTokens, t.addBytes, t.addMerges} {
+		if err := step(f); err != nil {
+			return nil, err
+		}
+	}
+	t.eos = t.guessEOS()
+	return t, nil
+}
+
+// check refuses what would change the tokens.
+func (m model) check() error {
+	set := func(s *string) bool { return s != nil && *s != "" }
+	switch {
+	case m.Type != "BPE" && m.Type != "": // files of early versions name no type
+		return unsupported("model %q", m.Type)
+	case m.Dropout != nil && *m.Dropout != 0:
+		return unsupported("model with dropout %g", *m.Dropout)
+	case set(m.Prefix):
+		return unsupported("model with continuing_subword_prefix %q", *m.Prefix)
+	case set(m.Suffix):
+		return unsupported("model with end_of_word_suffix %q", *m.Suffix)
+	}
+	return nil
+}
+
+func (t *Tokenizer) addVocabulary(f file) error {
+	letters := newAlphabet()
+	for token, id := range f.Model.Vocab {
+		if err := t.addToken(token, letters.unspell(token), id); err != nil {
+			return err
+		}
+	}
+	if f.Model.IgnoreMerges {
+		t.wholeWords = make(map[string]int32, len(f.Model.Vocab))
+		for _, id := range f.Model.Vocab {
+			t.wholeWords[string(t.bytes[id])] = id
+		}
+	}
+	return nil
+}
+
+func (t *Tokenizer) addToken(token string, content []byte, id int32) error {
+	if id < 0 || id > maxID {
+		return corrupt("token %q has id %d, want 0 to %d", token, id, maxID)
+	}
+	if token == "" {
+		return corrupt("token %d is empty", id)
+	}
+	if grow := int(id) + 1 - len(t.bytes); grow > 0 {
+		t.bytes = append(t.bytes, make([][]byte, grow)...)
+		t.spelling = append(t.spelling, make([]string, grow)...)
+	}
+	if t.bytes[id] != nil {
+		return corrupt("tokens %q and %q share id %d", min(token, t.spelling[id]), max(token, t.spelling[id]), id)
+	}
+	t.bytes[id] = slices.Clip(content)
+	t.spelling[id] = token
+	t.ids[token] = id
+	return nil
+}
+
+func (t *Tokenizer) addTokens(f file) error {
+	var raw, normalized []match
+	seen := map[string]bool{}
+	for _, a := range f.Added {
+		if a.SingleWord || a.LStrip || a.RStrip {
+			return unsupported("added token %q with single_word, lstrip or rstrip", a.Content)
+		}
+		if a.Content == "" || seen[a.Content] {
+			return corrupt("added token %d (%q) is empty or repeated", a.ID, a.Content)
+		}
+		seen[a.Content] = true
+		id, known := t.ids[a.Content]
+		if known && id != a.ID {
+			return corrupt("added token %q has ids %d and %d", a.Content, id, a.ID)
+		}
+		if known { // its text is what it says, not bytes in the alphabet
+			t.inModel[id] = true
+			delete(t.wholeWords, string(t.bytes[id]))
+			t.bytes[id] = []byte(a.Content)
+		} else if err := t.addToken(a.Content, []byte(a.Content), a.ID); err != nil {
+			return err
+		}
+		if !a.Normalized {
+			raw = append(raw, match{a.Content, a.ID})
+		} else if t.nfc {
+			normalized = append(normalized, match{norm.NFC.String(a.Content), a.ID})
+		} else {
+			normalized = append(normalized, match{a.Content, a.ID})
+		}
+	}
+	t.added = slices.SortedFunc(slices.Values(f.Added), func(a, b addedToken) int { return int(a.ID - b.ID) })
+	t.addedRaw, t.addedNormalized = newMatcher(raw), newMatcher(normalized)
+	return nil
+}
+
+// addBytes finds the token of every byte, without which some texts would lose
+// characters.
+func (t *Tokenizer) addBytes(file) error {
+	letters := newAlphabet()
+	for b, char := range letters.char {
+		id, ok := t.ids[string(char)]
+		if !ok {
+			return corrupt("no token for byte %#02x (%q)", b, char)
+		}
+		t.byteIDs[b] = id
+	}
+	return nil
+}
+
+func (t *Tokenizer) addMerges(f file) error {
+	t.merges = make([]merge, len(f.Model.Merges))
+	t.ranks = make(map[pair]int32, len(f.Model.Merges))
+	for rank, rule := range f.Model.Merges {
+		left, ok1 := f.Model.Vocab[rule[0]]
+		right, ok2 := f.Model.Vocab[rule[1]]
+		id, ok3 := f.Model.Vocab[rule[0]+rule[1]]
+		if !ok1 || !ok2 || !ok3 {
+			return corrupt("merge %d (%q, %q) names a token that is not in the vocabulary", rank, rule[0], rule[1])
+		}
+		t.merges[rank] = merge{pair{left, right}, id}
+		t.ranks[pair{left, right}] = int32(rank)
+	}
+	return nil
+}
+
+func (t *Tokenizer) guessEOS() int32 {
+	eos := int32(-1)
+	for _, a := range t.added {
+		switch {
+		case !a.Special:
+		case a.Content == "<|endoftext|>":
+			return a.ID
+		case eos >= 0:
+			eos = -2 // several
+		case eos == -1:
+			eos = a.ID
+		}
+	}
+	return max(eos, -1)
+}
+
+func corrupt(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, forager.ErrCorrupt)...)
+}

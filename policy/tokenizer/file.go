@@ -1,0 +1,292 @@
+package tokenizer
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/forager-rl/forager"
+)
+
+// file is tokenizer.json.
+type file struct {
+	Version    string       `json:"version"`
+	Truncation *struct{}    `json:"truncation"`
+	Padding    *struct{}    `json:"padding"`
+	Added      []addedToken `json:"added_tokens"`
+	stages
+	Model model `json:"model"`
+}
+
+type model struct {
+	Type         string      `json:"type"`
+	Dropout      *float64    `json:"dropout"`
+	UnknownToken *string     `json:"unk_token"`
+	Prefix       *string     `json:"continuing_subword_prefix"`
+	Suffix       *string     `json:"end_of_word_suffix"`
+	FuseUnknown  bool        `json:"fuse_unk"`
+	ByteFallback bool        `json:"byte_fallback"`
+	IgnoreMerges bool        `json:"ignore_merges"`
+	Vocab        vocabulary  `json:"vocab"`
+	Merges       []mergeRule `json:"merges"`
+}
+
+// vocabulary gives the id of every token, and is written in order of id.
+type vocabulary map[string]int32
+
+func (v vocabulary) MarshalJSON() ([]byte, error) {
+	tokens := slices.SortedFunc(maps.Keys(v), func(a, b string) int { return cmp.Compare(v[a], v[b]) })
+	var out bytes.Buffer
+	separator := byte('{')
+	for _, token := range tokens {
+		out.WriteByte(separator)
+		separator = ','
+		if err := writeJSON(&out, token, ""); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&out, ":%d", v[token])
+	}
+	if separator == '{' {
+		out.WriteByte('{')
+	}
+	out.WriteByte('}')
+	return out.Bytes(), nil
+}
+
+// mergeRule is one merge as the spelling of its two tokens, either "a b" or, in
+// newer files, ["a","b"].
+type mergeRule [2]string
+
+func (m *mergeRule) UnmarshalJSON(data []byte) error {
+	if data[0] == '[' {
+		var tokens []string
+		if err := json.Unmarshal(data, &tokens); err != nil {
+			return err
+		}
+		if len(tokens) != 2 {
+			return fmt.Errorf("merge %s does not have two tokens", data)
+		}
+		*m = mergeRule(tokens)
+		return nil
+	}
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	var err error
+	*m, err = parseMerge(text)
+	return err
+}
+
+func (m mergeRule) MarshalJSON() ([]byte, error) {
+	if strings.Contains(m[0]+m[1], " ") {
+		return json.Marshal([]string(m[:]))
+	}
+	return json.Marshal(m[0] + " " + m[1]) // every version of every reader takes this form
+}
+
+func parseMerge(text string) (mergeRule, error) {
+	left, right, ok := strings.Cut(text, " ")
+	if !ok || left == "" || right == "" || strings.Contains(right, " ") {
+		return mergeRule{}, fmt.Errorf("merge %q does not have two tokens", text)
+	}
+	return mergeRule{left, right}, nil
+}
+
+// Load reads a tokenizer.json file. When a tokenizer_config.json lies beside
+// it, its eos_token becomes EOS.
+func Load(path string) (*Tokenizer, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("load tokenizer: %w", err)
+	}
+	t, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("load tokenizer %s: %w", path, err)
+	}
+	config := filepath.Join(filepath.Dir(path), "tokenizer_config.json")
+	data, err = os.ReadFile(config)
+	if errors.Is(err, os.ErrNotExist) {
+		return t, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load tokenizer: %w", err)
+	}
+	if t, err = t.configure(data); err != nil {
+		return nil, fmt.Errorf("load tokenizer %s: %w", config, err)
+	}
+	return t, nil
+}
+
+// configure applies tokenizer_config.json, of which only eos_token matters here:
+// a string, or an object with the string as its content.
+func (t *Tokenizer) configure(data []byte) (*Tokenizer, error) {
+	var config struct {
+		EOS json.RawMessage `json:"eos_token"`
+	}
+	if err := json.Unmarshal(data, &config); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, forager.ErrCorrupt)
+	}
+	if len(config.EOS) == 0 || string(config.EOS) == "null" {
+		return t, nil
+	}
+	var token struct {
+		Content string `json:"content"`
+	}
+	if json.Unmarshal(config.EOS, &token.Content) != nil {
+		if err := json.Unmarshal(config.EOS, &token); err != nil {
+			return nil, fmt.Errorf("eos_token: %w: %w", err, forager.ErrCorrupt)
+		}
+	}
+	id, ok := t.ID(token.Content)
+	if !ok {
+		return nil, fmt.Errorf("eos_token %q is not in the vocabulary: %w", token.Content, forager.ErrCorrupt)
+	}
+	return t.WithEOS(id)
+}
+
+// Parse reads the content of a tokenizer.json file.
+func Parse(data []byte) (*Tokenizer, error) {
+	var f file
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, fmt.Errorf("parse tokenizer.json: %w: %w", err, forager.ErrCorrupt)
+	}
+	t, err := build(f)
+	if err != nil {
+		return nil, fmt.Errorf("parse tokenizer.json: %w", err)
+	}
+	return t, nil
+}
+
+// FromGPT2 reads the two files of the original GPT-2 release: encoder.json (the
+// vocabulary) and vocab.bpe (the merges).
+func FromGPT2(encoder, merges []byte) (*Tokenizer, error) {
+	const eos = "<|endoftext|>"
+	f := file{stages: gpt2Stages(), Model: model{Type: "BPE"}}
+	if err := json.Unmarshal(encoder, &f.Model.Vocab); err != nil {
+		return nil, fmt.Errorf("parse encoder.json: %w: %w", err, forager.ErrCorrupt)
+	}
+	for number, line := range strings.Split(strings.TrimRight(string(merges), "\r\n"), "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if number == 0 && strings.HasPrefix(line, "#version") {
+			continue
+		}
+		rule, err := parseMerge(line)
+		if err != nil {
+			return nil, fmt.Errorf("parse vocab.bpe line %d: %w: %w", number+1, err, forager.ErrCorrupt)
+		}
+		f.Model.Merges = append(f.Model.Merges, rule)
+	}
+	if id, ok := f.Model.Vocab[eos]; ok {
+		f.Added = []addedToken{{ID: id, Content: eos, Special: true}}
+	}
+	t, err := build(f)
+	if err != nil {
+		return nil, fmt.Errorf("parse GPT-2 vocabulary: %w", err)
+	}
+	return t, nil
+}
+
+// Marshal writes tokenizer.json. The tokenizers library reads it, and Parse
+// gives the same tokeniser again, but for an EOS set otherwise: that belongs in
+// tokenizer_config.json, see MarshalConfig.
+func (t *Tokenizer) Marshal() ([]byte, error) {
+	f := file{Version: "1.0", Added: t.added, stages: t.stages, Model: t.model()}
+	var out bytes.Buffer
+	if err := writeJSON(&out, f, "  "); err != nil {
+		return nil, fmt.Errorf("write tokenizer.json: %w", err)
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+// MarshalConfig writes the least tokenizer_config.json with which transformers
+// opens the folder: it names EOS and the class that reads tokenizer.json.
+func (t *Tokenizer) MarshalConfig() ([]byte, error) {
+	config := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false}
+	if t.eos >= 0 {
+		config["eos_token"] = t.spelling[t.eos]
+	}
+	var out bytes.Buffer
+	if err := writeJSON(&out, config, "  "); err != nil {
+		return nil, fmt.Errorf("write tokenizer_config.json: %w", err)
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+// model rebuilds the model part of the file.
+func (t *Tokenizer) model() model {
+	m := model{Type: "BPE", IgnoreMerges: t.wholeWords != nil, Vocab: make(vocabulary, len(t.ids)), Merges: make([]mergeRule, len(t.merges))}
+	for token, id := range t.ids {
+		m.Vocab[token] = id
+	}
+	for _, a := range t.added {
+		if !t.inModel[a.ID] {
+			delete(m.Vocab, a.Content)
+		}
+	}
+	for rank, x := range t.merges {
+		m.Merges[rank] = mergeRule{t.spelling[x.left], t.spelling[x.right]}
+	}
+	return m
+}
+
+// Save writes tokenizer.json in one piece: readers see the old file or the
+// whole new one, also after a crash or on a full disk.
+func (t *Tokenizer) Save(path string) error {
+	data, err := t.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(path, data); err != nil {
+		return fmt.Errorf("save tokenizer %s: %w", path, err)
+	}
+	return nil
+}
+
+func replaceFile(path string, data []byte) (err error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = temp.Close()
+			_ = os.Remove(temp.Name())
+		}
+	}()
+	if _, err := temp.Write(data); err != nil {
+		return err
+	}
+	if err := errors.Join(temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close()) // makes the rename durable
+}
+
+// writeJSON writes a value without a final newline; "<" stays "<".
+func writeJSON(out *bytes.Buffer, value any, indent string) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", indent)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	out.Truncate(out.Len() - 1)
+	return nil
+}

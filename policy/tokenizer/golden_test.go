@@ -1,0 +1,104 @@
+package tokenizer
+
+import (
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// dataFile reads a file of the data folder, unpacked if it ends in ".gz".
+func dataFile(t testing.TB, path ...string) []byte {
+	t.Helper()
+	dir := os.Getenv("FORAGER_DATA_DIR")
+	if dir == "" {
+		t.Skip("FORAGER_DATA_DIR is not set: the tokenizer is NOT CHECKED against published vocabularies and golden tokens")
+	}
+	name := filepath.Join(append([]string{dir}, path...)...)
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	var r io.Reader = f
+	if strings.HasSuffix(name, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func gpt2(t testing.TB) *Tokenizer {
+	t.Helper()
+	tok, err := FromGPT2(dataFile(t, "tokenizers", "gpt2", "encoder.json"), dataFile(t, "tokenizers", "gpt2", "vocab.bpe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func qwen3(t testing.TB) *Tokenizer {
+	t.Helper()
+	tok, err := Parse(dataFile(t, "tokenizers", "qwen3", "tokenizer.json.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// The cases and ids are those of llama.cpp's own test suite.
+func TestGolden(t *testing.T) {
+	for name, load := range map[string]func(testing.TB) *Tokenizer{"gpt-2": gpt2, "qwen2": qwen3} {
+		t.Run(name, func(t *testing.T) {
+			tok := load(t)
+			golden(t, name, tok)
+			written, err := tok.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := Parse(written)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, again)
+			if tok.VocabSize() != again.VocabSize() || tok.EOS() != again.EOS() || tok.EOS() < 0 {
+				t.Errorf("size %d, end %d; again %d, %d", tok.VocabSize(), tok.EOS(), again.VocabSize(), again.EOS())
+			}
+		})
+	}
+}
+
+func golden(t *testing.T, name string, tok *Tokenizer) {
+	t.Helper()
+	inputs := strings.Split(string(dataFile(t, "tokenizers", "llamacpp", "ggml-vocab-"+name+".gguf.inp")), "\n__ggml_vocab_test__\n")
+	inputs = inputs[:len(inputs)-1] // the last separator ends the file
+	outputs := strings.Split(strings.TrimSuffix(string(dataFile(t, "tokenizers", "llamacpp", "ggml-vocab-"+name+".gguf.out")), "\n"), "\n")
+	if len(inputs) != len(outputs) || len(inputs) < 40 {
+		t.Fatalf("%d inputs, %d outputs", len(inputs), len(outputs))
+	}
+	for i, text := range inputs {
+		var want []int32
+		for _, field := range strings.Fields(outputs[i]) {
+			id, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, int32(id))
+		}
+		if got := tok.Encode(text); !slices.Equal(got, want) {
+			t.Errorf("encode %q:\n got %v\nwant %v", text, got, want)
+		}
+		if got := tok.Decode(want); got != text {
+			t.Errorf("decode %v: %q, want %q", want, got, text)
+		}
+	}
+}
