@@ -1,0 +1,128 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/forager-rl/forager"
+)
+
+// Command is one change to the state. Exactly one of its pointers is set. Now
+// is stamped by the node that proposes the command; what clients write there is
+// ignored.
+type Command struct {
+	Now time.Time `json:"now"`
+
+	SetRun          *SetRun          `json:"set_run,omitempty"`
+	AcquireLease    *AcquireLease    `json:"acquire_lease,omitempty"`
+	RenewLease      *RenewLease      `json:"renew_lease,omitempty"`
+	ReleaseLease    *ReleaseLease    `json:"release_lease,omitempty"`
+	PublishManifest *PublishManifest `json:"publish_manifest,omitempty"`
+	AddCheckpoint   *AddCheckpoint   `json:"add_checkpoint,omitempty"`
+	Register        *Register        `json:"register,omitempty"`
+	Deregister      *Deregister      `json:"deregister,omitempty"`
+	ExpireServices  *ExpireServices  `json:"expire_services,omitempty"`
+}
+
+// SetRun gives the group its run, once.
+type SetRun struct {
+	Run Run `json:"run"`
+}
+
+// AcquireLease asks for the learner's lease.
+type AcquireLease struct {
+	Holder string        `json:"holder"`
+	TTL    time.Duration `json:"ttl"` // how long it lasts without renewal
+}
+
+// RenewLease extends the lease of a holder by its TTL.
+type RenewLease struct {
+	Holder string `json:"holder"`
+	Epoch  uint64 `json:"epoch"`
+}
+
+// ReleaseLease gives the lease back, so that another learner need not wait.
+type ReleaseLease struct {
+	Holder string `json:"holder"`
+	Epoch  uint64 `json:"epoch"`
+}
+
+// PublishManifest makes a weights manifest the current one. Its weights and its
+// checkpoint are already stored.
+type PublishManifest struct {
+	Manifest forager.Manifest `json:"manifest"`
+}
+
+// AddCheckpoint records a complete checkpoint.
+type AddCheckpoint struct {
+	Epoch      uint64     `json:"epoch"`
+	Checkpoint Checkpoint `json:"checkpoint"`
+}
+
+// Register announces one instance of a service, or extends its registration.
+type Register struct {
+	Service Service       `json:"service"` // Registered and Expires are set by the state
+	TTL     time.Duration `json:"ttl"`     // 0: it stays until Deregister
+}
+
+// Deregister removes one instance of a service. An absent one is no error.
+type Deregister struct {
+	Name     string `json:"name"`
+	Instance string `json:"instance"`
+}
+
+// ExpireServices removes every service whose registration has run out.
+type ExpireServices struct{}
+
+// Result is what a command answers.
+type Result struct {
+	// Lease is the lease after AcquireLease, RenewLease and ReleaseLease.
+	Lease *Lease `json:"lease,omitempty"`
+	// Manifest is the current manifest, answered to AcquireLease: a learner that
+	// resumes below its version has lost a checkpoint.
+	Manifest *forager.Manifest `json:"manifest,omitempty"`
+	// Expired counts the services that ExpireServices removed.
+	Expired int `json:"expired,omitempty"`
+}
+
+// maxCommandBytes bounds one encoded command; real ones have a few hundred bytes.
+const maxCommandBytes = 64 << 10
+
+// encode gives the bytes of a command as they lie in the Raft log.
+func (c Command) encode() ([]byte, error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode cluster command: %w", err)
+	}
+	if len(data) > maxCommandBytes {
+		return nil, fmt.Errorf("cluster command has %d bytes: at most %d are allowed", len(data), maxCommandBytes)
+	}
+	return data, nil
+}
+
+// decodeCommand is the reverse of encode. A field that this program does not
+// know means a command of a newer program: forager.ErrSchema.
+func decodeCommand(data []byte) (Command, error) {
+	var c Command
+	if err := decodeStrict(data, &c); err != nil {
+		return Command{}, fmt.Errorf("decode cluster command: %w: %w", forager.ErrSchema, err)
+	}
+	return c, nil
+}
+
+// decodeStrict reads exactly one JSON value into v and refuses unknown fields.
+func decodeStrict(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("trailing bytes after the value")
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+// Package cluster is who agrees: a Raft group that keeps the few small facts
+// on which every process of a run must have one opinion. These are the run's
+// identity, the learner's lease and epoch, the current weights manifest, the
+// newest checkpoints, and where the services live. Rollouts, weights and
+// metrics never pass through it.
+//
+// It has three parts. State is a pure state machine: commands in, results out,
+// no clock, no random source, no I/O. A small fsm puts it behind Raft. Cluster
+// opens, runs and closes one node of the group. Everybody else holds a Client,
+// which speaks JSON over any transport of bytes: in one process that is
+// CallerFunc(c.Handle), between processes it is the bus.
+//
+// # Fencing
+//
+// A learner may publish only while it holds the newest epoch. AcquireLease
+// gives a new, higher epoch each time it succeeds, also to the same holder, so
+// that a process which was killed, or is only believed to be dead, publishes
+// nothing after its successor has started. Time decides one thing only: when
+// somebody else may take the lease. A holder whose lease has run out, and which
+// nobody has replaced, still publishes; its epoch is still the newest.
+//
+// # Versions never go back
+//
+// State refuses a manifest whose version is not above the current one. The same
+// version again is accepted only with the same digest: that is a retry. Hence
+// the learner's rule: write the checkpoint of version v to disk before
+// publishing the manifest of version v. Then each published version has a
+// checkpoint, and a learner that was killed anywhere resumes from its newest
+// complete checkpoint at a version that is at or above the published one. It
+// publishes that version again (same bytes, same digest) or goes on. Breaking
+// the rule costs progress and not safety: publishing answers forager.ErrStale
+// until the learner has passed the published version.
+//
+// # Clocks
+//
+// The node that is Raft leader stamps each command with its own clock, so that
+// clients' clocks play no part in any decision.
+//
+// Errors keep their sentinels (forager.ErrFenced, forager.ErrStale, ...) across
+// the wire. Every command may be repeated when its outcome is unknown.
+//
+// The package imports the root package and is the only one to import
+// hashicorp/raft. Package node and the commands import it.
+package cluster
