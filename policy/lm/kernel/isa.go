@@ -39,7 +39,7 @@ type instructionSet struct {
 	expShiftSum     func(dst, src []float32, shift float32) float32
 	siluMul         func(dst, gate, up []float32)
 	siluMulBackward func(dGate, dUp, dOut, gate, up []float32)
-	adamW           func(w, g, m, v []float32, lr, beta1, beta2, eps, decay, scale1, scale2, gradScale float32)
+	adamW           func(w, g, m, v []float32, lr, rest1, rest2, eps, decay, scale1, scale2, gradScale float32)
 }
 
 // active is the best implementation this processor has. Only tests replace it.

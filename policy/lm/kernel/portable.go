@@ -191,11 +191,12 @@ func goSiluMulBackward(dGate, dUp, dOut, gate, up []float32) {
 	}
 }
 
-func goAdamW(w, g, m, v []float32, lr, beta1, beta2, eps, decay, scale1, scale2, gradScale float32) {
+// goAdamW takes rest = 1-β, and scale = 1/correction.
+func goAdamW(w, g, m, v []float32, lr, rest1, rest2, eps, decay, scale1, scale2, gradScale float32) {
 	for i, x := range w {
-		grad := g[i] * gradScale
-		mean := float32(beta1*m[i]) + float32((1-beta1)*grad)
-		square := float32(beta2*v[i]) + float32((1-beta2)*float32(grad*grad))
+		grad := float32(g[i] * gradScale)
+		mean := m[i] + float32(rest1*(grad-m[i]))
+		square := v[i] + float32(rest2*(float32(grad*grad)-v[i]))
 		m[i], v[i] = mean, square
 		root := float32(math.Sqrt(float64(square * scale2)))
 		step := float32(mean*scale1)/(root+eps) + float32(decay*x)

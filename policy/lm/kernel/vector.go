@@ -118,7 +118,7 @@ func AdamW(w, g, m, v []float32, p AdamWParams) {
 		sameLength("AdamW", len(w), n)
 	}
 	if len(w) > 0 {
-		active.adamW(w, g, m, v, p.LR, p.Beta1, p.Beta2, p.Eps, p.WeightDecay,
+		active.adamW(w, g, m, v, p.LR, 1-p.Beta1, 1-p.Beta2, p.Eps, p.WeightDecay,
 			1/p.Correction1, 1/p.Correction2, p.GradScale)
 	}
 }
