@@ -1,5 +1,7 @@
 package learner
 
+import "math"
+
 // Algorithm is what a paper contributes: advantages from rewards, and a loss
 // with its derivative. The step loop knows nothing else about it. Methods are
 // pure and may be called concurrently for different sequences.
@@ -44,10 +46,20 @@ func (t *Terms) Add(other Terms) {
 	t.Clipped += other.Clipped
 }
 
-// perToken is a sum over tokens as a mean, 0 when there were no tokens.
-func (t *Terms) perToken(sum float64) float64 {
-	if t.Tokens == 0 {
+// fill writes the means of a step with that many updates. A value that is not
+// finite is left out as 0, since JSON has no word for it; NonFinite counts it.
+func (t *Terms) fill(m *StepMetrics, updates int) {
+	mean := func(sum float64, n int) float64 {
+		if v := ratio(sum, n); !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return v
+		}
 		return 0
 	}
-	return sum / float64(t.Tokens)
+	m.Loss = mean(t.Loss, updates)
+	m.KL = mean(t.KL, t.Tokens)
+	m.Drift = mean(t.Drift, t.Tokens)
+	m.Entropy = mean(t.Entropy, t.Tokens)
+	m.RatioMean = mean(t.Ratio, t.Tokens)
+	m.RatioMax = t.RatioMax
+	m.ClipFraction = mean(float64(t.Clipped), t.Tokens)
 }
