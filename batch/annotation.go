@@ -1,0 +1,44 @@
+package batch
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/forager-rl/forager"
+)
+
+// annotationTable is the schema "annotation": one row per label.
+var annotationTable = table[forager.Annotation]{name: "annotation", version: 1, columns: []column[forager.Annotation]{
+	must(text("rollout_id", func(a *forager.Annotation) *string { return &a.RolloutID })),
+	must(signed("turn", func(a *forager.Annotation) *int { return &a.Turn })),
+	must(text("source", func(a *forager.Annotation) *string { return &a.Source })),
+	must(optionalFloat("value", func(a *forager.Annotation) **float64 { return &a.Value })),
+	text("key", func(a *forager.Annotation) *string { return &a.Key }),
+	text("judge", func(a *forager.Annotation) *string { return &a.Judge }),
+	text("rubric", func(a *forager.Annotation) *string { return &a.Rubric }),
+	text("rationale", func(a *forager.Annotation) *string { return &a.Rationale }),
+	duration("latency", func(a *forager.Annotation) *time.Duration { return &a.Latency }),
+	moment("time", func(a *forager.Annotation) *time.Time { return &a.Time }),
+}}
+
+// EncodeAnnotations gives labels as one Arrow IPC stream. A nil value stays
+// nil. It refuses what DecodeAnnotations would refuse.
+func EncodeAnnotations(labels []forager.Annotation) ([]byte, error) {
+	return encodeRows(memory.DefaultAllocator, annotationTable, labels, checkAnnotation)
+}
+
+// DecodeAnnotations reads what EncodeAnnotations wrote, in the same order, under
+// the rules of DecodeGroups. A label without rollout id or source, or of a turn
+// below forager.WholeRollout, is corrupt.
+func DecodeAnnotations(data []byte) ([]forager.Annotation, error) {
+	return decodeRows(memory.DefaultAllocator, annotationTable, data, checkAnnotation)
+}
+
+func checkAnnotation(a *forager.Annotation) error {
+	if a.RolloutID == "" || a.Source == "" || a.Turn < forager.WholeRollout {
+		return fmt.Errorf("annotation of rollout %q, turn %d, from source %q", a.RolloutID, a.Turn, a.Source)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package batch
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/apache/arrow/go/v15/arrow/ipc"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/forager-rl/forager"
+)
+
+// The file form is the stream form between a head and a footer: magic and two
+// bytes of padding, the stream, the footer, its length as four bytes, magic.
+const (
+	fileHead = "ARROW1\x00\x00"
+	fileTail = "ARROW1"
+)
+
+// WriteFile writes groups as an Arrow IPC file, the form that
+// pyarrow.ipc.open_file reads, under the rules of EncodeGroups. The file appears
+// under its name whole and synced, or not at all; an older one is replaced.
+func WriteFile(path string, groups []forager.Group) (err error) {
+	if err := checkGroups(groups); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write rollouts: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
+		}
+	}()
+	schema := rolloutTable.schema()
+	w, err := ipc.NewFileWriter(f, ipc.WithSchema(schema))
+	if err == nil {
+		err = rolloutTable.write(w, schema, memory.DefaultAllocator, rolloutRows(groups))
+	}
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes a rename in the folder survive a power cut.
+func syncFolder(folder string) error {
+	d, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
+}
+
+// ReadFile reads a file of WriteFile, in the same order and under the rules of
+// DecodeGroups. A missing file wraps fs.ErrNotExist.
+func ReadFile(path string) ([]forager.Group, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read rollouts: %w", err)
+	}
+	stream, err := cutFile(data)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	groups, err := decodeGroups(memory.DefaultAllocator, &messages{data: stream})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return groups, nil
+}
+
+// cutFile gives the stream in an Arrow IPC file. The footer repeats the schema
+// and the places of the records; one who reads everything does not need it.
+func cutFile(data []byte) ([]byte, error) {
+	tail := len(data) - len(fileTail) - 4
+	if tail < len(fileHead) || !bytes.HasPrefix(data, []byte(fileHead)) || !bytes.HasSuffix(data, []byte(fileTail)) {
+		return nil, forager.WithHint(fmt.Errorf("not a whole Arrow IPC file: %w", forager.ErrCorrupt), "delete it or restore a copy")
+	}
+	footer := int64(binary.LittleEndian.Uint32(data[tail:]))
+	if footer > int64(tail-len(fileHead)) {
+		return nil, fmt.Errorf("footer of %d bytes in a file of %d: %w", footer, len(data), forager.ErrCorrupt)
+	}
+	return data[len(fileHead) : tail-int(footer)], nil
+}
