@@ -67,6 +67,9 @@ type Generator interface {
 // every string; the opposite does not hold and is never relied on.
 type Tokenizer interface {
 	Encode(text string) []int32
+	// EncodePlain is Encode for untrusted text: tokens of the protocol, such as
+	// tags, are spelled out instead of being recognised.
+	EncodePlain(text string) []int32
 	Decode(ids []int32) string
 	// VocabSize is one more than the largest id.
 	VocabSize() int

@@ -1,0 +1,233 @@
+package actor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/forager-rl/forager"
+)
+
+// Config is the settings of an actor.
+type Config struct {
+	// Groups is the number of groups played at once. More keep the policy's
+	// batches full while other episodes wait for the retriever.
+	Groups int `mapstructure:"groups"`
+	// CreditWait bounds one wait for a credit, after which the actor looks again.
+	CreditWait time.Duration `mapstructure:"credit_wait"`
+	// KeepAlive is the time between signs of life for a credit in progress. It
+	// must be well below the bus's time to redelivery.
+	KeepAlive time.Duration `mapstructure:"keep_alive"`
+	// RetryWait is the pause before a credit is tried again after a failure, and
+	// before a full stream is tried again.
+	RetryWait time.Duration `mapstructure:"retry_wait"`
+	// DrainTimeout bounds how long groups in progress may finish when the actor
+	// is told to stop; what is left is handed back.
+	DrainTimeout time.Duration `mapstructure:"drain_timeout"`
+}
+
+// DefaultConfig suits the built-in policy on one core.
+func DefaultConfig() Config {
+	return Config{Groups: 6, CreditWait: 2 * time.Second, KeepAlive: 10 * time.Second, RetryWait: time.Second, DrainTimeout: 10 * time.Second}
+}
+
+// Validate reports the first setting out of range.
+func (c Config) Validate() error {
+	if c.Groups < 1 {
+		return fmt.Errorf("groups is %d, want at least 1", c.Groups)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"credit_wait", c.CreditWait},
+		{"keep_alive", c.KeepAlive},
+		{"retry_wait", c.RetryWait},
+		{"drain_timeout", c.DrainTimeout},
+	} {
+		if d.value <= 0 {
+			return fmt.Errorf("%s is %v, want more than 0", d.name, d.value)
+		}
+	}
+	return nil
+}
+
+// Credits is where work comes from.
+type Credits interface {
+	// Next waits up to wait for a credit and returns nil when none came.
+	Next(ctx context.Context, wait time.Duration) (Lease, error)
+}
+
+// Lease is a credit that this actor holds until it is done or handed back, or
+// until it gives no sign of life for too long.
+type Lease interface {
+	Credit() forager.Credit
+	KeepAlive() error
+	// Done tells that the group is safe with the sink.
+	Done() error
+	// Return hands the credit to some actor after a pause.
+	Return(pause time.Duration) error
+}
+
+// Sink takes finished groups.
+type Sink interface {
+	// Put returns when the group is durable; the same group may be put twice.
+	// It returns forager.ErrFull to ask for a pause.
+	Put(ctx context.Context, group forager.Group) error
+}
+
+// Digests takes what the reward server may label. It never blocks for long and
+// may drop.
+type Digests interface {
+	Offer(ctx context.Context, digests []forager.TurnDigest) error
+}
+
+// Tasks finds a task by id, or returns forager.ErrNotFound.
+type Tasks interface {
+	Task(id string) (forager.Task, error)
+}
+
+// Deps is what an Actor needs from outside; all fields are required.
+type Deps struct {
+	Player   *Player
+	Credits  Credits
+	Sink     Sink
+	Digests  Digests
+	Tasks    Tasks
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// Actor plays groups for as long as there are credits.
+type Actor struct {
+	cfg     Config
+	deps    Deps
+	metrics *metrics
+}
+
+// New prepares an actor.
+func New(cfg Config, deps Deps) (*Actor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("actor: %w", err)
+	}
+	return &Actor{cfg: cfg, deps: deps, metrics: newMetrics(deps.Registry)}, nil
+}
+
+// Run plays until ctx is done. Groups in progress then have DrainTimeout to
+// finish; the rest is handed back. It returns nil after a drain.
+func (a *Actor) Run(ctx context.Context) error {
+	play, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(a.cfg.DrainTimeout, cancel)
+		context.AfterFunc(play, func() { timer.Stop() })
+	})
+	defer stop()
+	var wait sync.WaitGroup
+	for range a.cfg.Groups {
+		wait.Go(func() {
+			for ctx.Err() == nil {
+				a.next(ctx, play)
+			}
+		})
+	}
+	wait.Wait()
+	return nil
+}
+
+// next takes one credit and plays it. Taking ends with ctx, playing with play.
+func (a *Actor) next(ctx, play context.Context) {
+	lease, err := a.deps.Credits.Next(ctx, a.cfg.CreditWait)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.deps.Logger.Warn("no credit", "error", err, "retry", a.cfg.RetryWait)
+			pause(ctx, a.cfg.RetryWait)
+		}
+		return
+	}
+	if lease == nil {
+		return
+	}
+	if err := a.play(play, lease); err != nil {
+		a.metrics.failures.Inc()
+		a.deps.Logger.Warn("credit handed back", "credit", lease.Credit().Index, "task", lease.Credit().TaskID, "error", err)
+		if err := lease.Return(a.cfg.RetryWait); err != nil {
+			a.deps.Logger.Warn("credit could not be handed back and will be redelivered", "credit", lease.Credit().Index, "error", err)
+		}
+		pause(ctx, a.cfg.RetryWait)
+	}
+}
+
+// play turns one credit into a durable group.
+func (a *Actor) play(ctx context.Context, lease Lease) error {
+	alive, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer stop()
+	wait.Go(func() { a.keepAlive(alive, lease) })
+
+	credit := lease.Credit()
+	task, err := a.deps.Tasks.Task(credit.TaskID)
+	if err != nil {
+		return fmt.Errorf("credit %d: task %s: %w", credit.Index, credit.TaskID, err)
+	}
+	start := time.Now()
+	group, digests, err := a.deps.Player.PlayGroup(ctx, credit, task)
+	if err != nil {
+		return err
+	}
+	a.metrics.played(group, time.Since(start))
+	for {
+		err := a.deps.Sink.Put(ctx, group)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, forager.ErrFull) {
+			return fmt.Errorf("publish group %d: %w", credit.Index, err)
+		}
+		a.metrics.paused.Inc()
+		if !pause(ctx, a.cfg.RetryWait) {
+			return fmt.Errorf("publish group %d: %w", credit.Index, ctx.Err())
+		}
+	}
+	if err := a.deps.Digests.Offer(ctx, digests); err != nil {
+		a.deps.Logger.Debug("digests dropped", "credit", credit.Index, "error", err)
+	}
+	if err := lease.Done(); err != nil {
+		a.deps.Logger.Warn("credit may be played again", "credit", credit.Index, "error", err)
+	}
+	return nil
+}
+
+// keepAlive shows signs of life for a credit until ctx is done.
+func (a *Actor) keepAlive(ctx context.Context, lease Lease) {
+	ticker := time.NewTicker(a.cfg.KeepAlive)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if err := lease.KeepAlive(); err != nil {
+				a.deps.Logger.Warn("sign of life for a credit failed", "credit", lease.Credit().Index, "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pause waits and reports false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

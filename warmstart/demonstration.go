@@ -1,0 +1,130 @@
+package warmstart
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/actor"
+	"github.com/forager-rl/forager/policy"
+	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/search/worldfacts"
+)
+
+// demonstrator plays scripted episodes in invented worlds. It is the policy and
+// the retriever of its own player.
+type demonstrator struct {
+	tokenizer policy.Tokenizer
+	player    *actor.Player
+	names     func(*rand.Rand) func(kind string) string
+
+	script []string // actions still to be played
+	world  map[string]forager.Passage
+}
+
+func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, names func(*rand.Rand) func(kind string) string) (*demonstrator, error) {
+	d := &demonstrator{tokenizer: tokenizer, names: names}
+	var err error
+	d.player, err = actor.NewPlayer(episode, actor.PlayerDeps{
+		Run: "demonstrations", Actor: "script", Generator: d, Tokenizer: tokenizer, Retriever: d,
+		Clock: func() time.Time { return time.Time{} },
+	})
+	return d, err
+}
+
+// lesson says what a demonstration is to show.
+type lesson struct {
+	maxHops   int
+	stopEarly float64 // share of multi-hop episodes that answer too soon
+}
+
+// play gives one demonstration as a training sequence. The same random source
+// gives the same demonstration.
+func (d *demonstrator) play(ctx context.Context, random *rand.Rand, l lesson) (lm.Sequence, error) {
+	hops := 1 + random.IntN(l.maxHops)
+	task, corpus := d.invent(random, hops)
+	d.world = make(map[string]forager.Passage, len(corpus))
+	for _, p := range corpus {
+		d.world[p.ID] = p
+	}
+	known := make(map[string]forager.Passage)
+	stop := len(task.Decomposition)
+	if stop > 1 && random.Float64() < l.stopEarly {
+		stop = 1 + random.IntN(stop-1)
+	}
+	d.script = d.script[:0]
+	for _, hop := range task.Decomposition[:stop] {
+		known[hop.Query] = d.world[hop.Gold]
+		d.script = append(d.script, Search(hop.Query))
+	}
+	answer := task.Answers[0]
+	if stop < len(task.Decomposition) {
+		answer = task.Decomposition[stop-1].Answer
+	}
+	d.script = append(d.script, Answer(answer))
+	d.world = known
+	rollout, _, err := d.player.Play(ctx, task, 0, 0)
+	if err != nil {
+		return lm.Sequence{}, err
+	}
+	if len(d.script) > 0 || rollout.Finish != forager.FinishAnswer {
+		return lm.Sequence{}, fmt.Errorf("demonstration of %q ended with %s and %d actions left", task.Question, rollout.Finish, len(d.script))
+	}
+	return lm.Sequence{Tokens: rollout.Tokens, Mask: rollout.LossMask}, nil
+}
+
+// Search and Answer are the actions of a policy that follows the protocol.
+func Search(query string) string { return "<search> " + query + " </search>" }
+
+// Answer closes an episode.
+func Answer(answer string) string { return "<answer> " + answer + " </answer>" }
+
+// invent makes worlds until one has a question with that many hops.
+func (d *demonstrator) invent(random *rand.Rand, hops int) (forager.Task, []forager.Passage) {
+	for {
+		w := worldfacts.Invent(random, 3+random.IntN(6), d.names(random))
+		tasks := w.Questions(worldfacts.Options{MaxHops: hops, Seed: random.Uint64()})
+		n := 0
+		for _, t := range tasks {
+			if t.Hops == hops {
+				tasks[n] = t
+				n++
+			}
+		}
+		if n > 0 {
+			return tasks[random.IntN(n)], w.Corpus()
+		}
+	}
+}
+
+// Generate implements policy.Generator by playing the script.
+func (d *demonstrator) Generate(context.Context, policy.Request) (policy.Completion, error) {
+	if len(d.script) == 0 {
+		return policy.Completion{}, fmt.Errorf("the script of a demonstration is over")
+	}
+	ids := d.tokenizer.Encode(d.script[0])
+	d.script = d.script[1:]
+	n := int32(len(ids))
+	return policy.Completion{
+		Tokens: ids, Logprobs: make([]float32, n), Stop: policy.StopString,
+		Versions: []forager.VersionSpan{{Span: forager.Span{End: n}}},
+	}, nil
+}
+
+// Release implements policy.Generator.
+func (d *demonstrator) Release(uint64) {}
+
+// Search implements search.Retriever: it knows the passages of the script.
+func (d *demonstrator) Search(_ context.Context, queries []string, _ int) ([][]forager.Passage, error) {
+	lists := make([][]forager.Passage, len(queries))
+	for i, q := range queries {
+		p, ok := d.world[q]
+		if !ok {
+			return nil, fmt.Errorf("no passage for %q: %w", q, forager.ErrNotFound)
+		}
+		lists[i] = []forager.Passage{p}
+	}
+	return lists, nil
+}

@@ -1,0 +1,272 @@
+package warmstart
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/forager-rl/forager/actor"
+	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/policy/tokenizer"
+	"github.com/forager-rl/forager/search/worldfacts"
+)
+
+// tags are the tokens of the protocol. The tokenizer never splits them.
+var tags = []string{"<think>", "</think>", "<search>", "</search>", "<information>", "</information>", "<answer>", "</answer>"}
+
+const endOfSequence = "<|endoftext|>"
+
+// Stage is one part of the curriculum.
+type Stage struct {
+	// MaxHops is the most hops of a demonstration, 1 to 3; each number of hops
+	// is as likely.
+	MaxHops int `mapstructure:"max_hops"`
+	// StopEarly is the share of multi-hop demonstrations that answer too soon.
+	StopEarly float64 `mapstructure:"stop_early"`
+	// Tokens ends the stage once so many tokens were trained on.
+	Tokens int `mapstructure:"tokens"`
+}
+
+// Config is the recipe of a warm start.
+type Config struct {
+	// VocabSize is the size of the vocabulary, tags included.
+	VocabSize int `mapstructure:"vocab_size"`
+	// TokenizerWorlds is the number of invented worlds whose text the tokenizer
+	// is trained on.
+	TokenizerWorlds int `mapstructure:"tokenizer_worlds"`
+	// BatchTokens is the size of an update.
+	BatchTokens int `mapstructure:"batch_tokens"`
+	// LearningRate is the peak; it rises over the first WarmupSteps updates and
+	// falls by half a cosine to a tenth at the end.
+	LearningRate float64 `mapstructure:"learning_rate"`
+	WarmupSteps  int     `mapstructure:"warmup_steps"`
+	// Seed fixes everything.
+	Seed uint64 `mapstructure:"seed"`
+	// Stages is the curriculum.
+	Stages []Stage `mapstructure:"stages"`
+	// Episode is the rules of the demonstrations; training must use the same
+	// template and observation style.
+	Episode actor.EpisodeConfig `mapstructure:"episode"`
+	// Trainer is the optimiser.
+	Trainer lm.TrainerConfig `mapstructure:"trainer"`
+}
+
+// DefaultConfig is the recipe of the embedded policy.
+func DefaultConfig() Config {
+	return Config{
+		VocabSize: 1024, TokenizerWorlds: 400, BatchTokens: 8192, LearningRate: 3e-3, WarmupSteps: 50, Seed: 1,
+		Stages: []Stage{
+			{MaxHops: 1, Tokens: 2_800_000},
+			{MaxHops: 3, StopEarly: 0.6, Tokens: 1_200_000},
+		},
+		Episode: actor.DefaultEpisodeConfig(), Trainer: lm.DefaultTrainerConfig(),
+	}
+}
+
+// Validate reports the first setting out of range.
+func (c Config) Validate() error {
+	switch {
+	case c.VocabSize < 300:
+		return fmt.Errorf("vocab_size is %d, want at least 300", c.VocabSize)
+	case c.TokenizerWorlds < 1:
+		return fmt.Errorf("tokenizer_worlds is %d, want at least 1", c.TokenizerWorlds)
+	case c.BatchTokens < 1:
+		return fmt.Errorf("batch_tokens is %d, want at least 1", c.BatchTokens)
+	case c.LearningRate <= 0:
+		return fmt.Errorf("learning_rate is %g, want more than 0", c.LearningRate)
+	case len(c.Stages) == 0:
+		return fmt.Errorf("stages: want at least one")
+	}
+	for i, s := range c.Stages {
+		if s.MaxHops < 1 || s.MaxHops > 3 || s.StopEarly < 0 || s.StopEarly > 1 || s.Tokens < 1 {
+			return fmt.Errorf("stage %d: want max_hops 1 to 3, stop_early 0 to 1 and tokens of at least 1", i)
+		}
+	}
+	if err := c.Episode.Validate(); err != nil {
+		return err
+	}
+	return c.Trainer.Validate()
+}
+
+// Progress describes a warm start under way.
+type Progress struct {
+	Stage        int // from 0
+	Tokens       int // trained on so far
+	TotalTokens  int
+	Step         int
+	Loss         float64 // mean negative log-probability of the policy's tokens, nats
+	LearningRate float64
+	Elapsed      time.Duration
+}
+
+// Result is a finished warm start.
+type Result struct {
+	Model     *lm.Model
+	Tokenizer *tokenizer.Tokenizer
+}
+
+// Run makes a tokenizer and trains a model. The same Config gives the same
+// weights on one kind of processor, with any number of threads. report, which
+// may be nil, hears about every update.
+func Run(ctx context.Context, cfg Config, report func(Progress)) (Result, error) {
+	if err := cfg.Validate(); err != nil {
+		return Result{}, fmt.Errorf("warm start: %w", err)
+	}
+	real, err := worldfacts.Real()
+	if err != nil {
+		return Result{}, err
+	}
+	names := worldfacts.NewNames(real)
+	tok, err := tokenizer.Train(texts(cfg, names), tokenizer.TrainOptions{VocabSize: cfg.VocabSize, Added: tags, EOS: endOfSequence})
+	if err != nil {
+		return Result{}, err
+	}
+	model, err := lm.New(lm.Tiny(tok.VocabSize()), rand.New(rand.NewPCG(cfg.Seed, 0)))
+	if err != nil {
+		return Result{}, err
+	}
+	trainer, err := lm.NewTrainer(model, cfg.Trainer)
+	if err != nil {
+		return Result{}, err
+	}
+	defer trainer.Close()
+	school := &school{cfg: cfg, tokenizer: tok, names: names, trainer: trainer, report: report, start: time.Now()}
+	for _, s := range cfg.Stages {
+		school.total += s.Tokens
+	}
+	for i := range cfg.Stages {
+		if err := school.stage(ctx, i); err != nil {
+			return Result{}, fmt.Errorf("warm start: %w", err)
+		}
+	}
+	return Result{Model: model, Tokenizer: tok}, nil
+}
+
+// texts is what the tokenizer is trained on: passages and questions of invented
+// worlds.
+func texts(cfg Config, names *worldfacts.Names) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range cfg.TokenizerWorlds {
+			random := rand.New(rand.NewPCG(cfg.Seed, 1<<32+uint64(i)))
+			w := worldfacts.Invent(random, 8, names.Using(random))
+			for _, p := range w.Corpus() {
+				if !yield(p.Title + ": " + p.Text) {
+					return
+				}
+			}
+			for j, t := range w.Questions(worldfacts.Options{Seed: uint64(i)}) {
+				if j%4 == 0 && !yield("Question: "+t.Question+"\n") {
+					return
+				}
+			}
+		}
+	}
+}
+
+// school is a warm start under way.
+type school struct {
+	cfg       Config
+	tokenizer *tokenizer.Tokenizer
+	names     *worldfacts.Names
+	trainer   *lm.Trainer
+	report    func(Progress)
+	start     time.Time
+
+	steps, tokens, total int
+	lessons              uint64 // demonstrations played, the stream of random seeds
+}
+
+// stage trains on demonstrations of one kind.
+func (s *school) stage(ctx context.Context, index int) error {
+	stage := s.cfg.Stages[index]
+	end := s.tokens + stage.Tokens
+	for s.tokens < end {
+		batch, err := s.batch(ctx, lesson{maxHops: stage.MaxHops, stopEarly: stage.StopEarly})
+		if err != nil {
+			return err
+		}
+		masked, tokens := 0, 0
+		for _, seq := range batch {
+			tokens += len(seq.Tokens)
+			for _, m := range seq.Mask {
+				if m {
+					masked++
+				}
+			}
+		}
+		loss := 0.0
+		err = s.trainer.Accumulate(batch, func(i int, logp, grad []float32) {
+			for j, m := range batch[i].Mask {
+				if m {
+					loss -= float64(logp[j])
+					grad[j] = -1 / float32(masked)
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		rate := s.learningRate()
+		if _, finite := s.trainer.Update(float32(rate)); !finite {
+			return fmt.Errorf("update %d: the gradient is not finite", s.steps)
+		}
+		s.steps++
+		s.tokens += tokens
+		if s.report != nil {
+			s.report(Progress{
+				Stage: index, Tokens: s.tokens, TotalTokens: s.total, Step: s.steps, Loss: loss / float64(masked),
+				LearningRate: rate, Elapsed: time.Since(s.start),
+			})
+		}
+	}
+	return nil
+}
+
+func (s *school) learningRate() float64 {
+	if s.steps < s.cfg.WarmupSteps {
+		return s.cfg.LearningRate * float64(s.steps+1) / float64(s.cfg.WarmupSteps)
+	}
+	done := min(1, float64(s.tokens)/float64(s.total))
+	return s.cfg.LearningRate * (0.1 + 0.9*(1+math.Cos(math.Pi*done))/2)
+}
+
+// batch plays demonstrations side by side until they fill an update. What is
+// played depends on the seed and the demonstration's number alone.
+func (s *school) batch(ctx context.Context, l lesson) ([]lm.Sequence, error) {
+	const players = 4
+	var batch []lm.Sequence
+	for tokens := 0; tokens < s.cfg.BatchTokens; {
+		var wait sync.WaitGroup
+		played := make([][]lm.Sequence, players)
+		errs := make([]error, players)
+		const each = 4
+		for i := range players {
+			first := s.lessons + uint64(i*each)
+			wait.Go(func() {
+				d, err := newDemonstrator(s.cfg.Episode, s.tokenizer, s.names.Using)
+				for j := uint64(0); j < each && err == nil; j++ {
+					var seq lm.Sequence
+					seq, err = d.play(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1<<40+first+j)), l)
+					played[i] = append(played[i], seq)
+				}
+				errs[i] = err
+			})
+		}
+		wait.Wait()
+		s.lessons += players * each
+		for i := range played {
+			if errs[i] != nil {
+				return nil, errs[i]
+			}
+			for _, seq := range played[i] {
+				tokens += len(seq.Tokens)
+				batch = append(batch, seq)
+			}
+		}
+	}
+	return batch, nil
+}
