@@ -26,14 +26,16 @@ type instructionSet struct {
 	tileCols int         // columns of a panel
 	tiles    []tileShape // by number of rows; entry 0 is unused
 
-	// transpose writes dst[p·width+i] = src[i·ld+p] for i < width, p < k,
-	// where width is tileCols.
-	transpose func(dst, src []float32, ld, k int)
+	// transpose sets dst[p·tileCols+i] = src[i·ld+p] for i < rows, p < k.
+	transpose func(dst, src []float32, ld, rows, k int)
 
 	dot             func(a, b []float32) float32
 	axpy            func(alpha float32, x, y []float32)
 	scale           func(alpha float32, x []float32)
 	add             func(dst, x []float32)
+	mul             func(dst, x, y []float32, alpha float32)
+	mulAdd          func(dst, x, y []float32, alpha float32)
+	rotate          func(x, y, cos, sin []float32)
 	sumSquares      func(x []float32) float64
 	max             func(x []float32) float32
 	expShiftSum     func(dst, src []float32, shift float32) float32

@@ -31,11 +31,14 @@ func avx2() *instructionSet {
 			{tile5x1AVX2, tile5x1AVX2, 1},
 			{tile6x1AVX2, tile6x1AVX2, 1},
 		},
-		transpose:       func(dst, src []float32, ld, k int) { transposeAVX(16, dst, src, ld, k) },
+		transpose:       func(dst, src []float32, ld, rows, k int) { transposeAVX(16, dst, src, ld, rows, k) },
 		dot:             dotAVX2,
 		axpy:            axpyAVX2,
 		scale:           scaleAVX2,
 		add:             addAVX2,
+		mul:             mulAVX2,
+		mulAdd:          mulAddAVX2,
+		rotate:          rotateAVX2,
 		sumSquares:      sumSquaresAVX2,
 		max:             maxAVX2,
 		expShiftSum:     expShiftSumAVX2,
@@ -65,11 +68,14 @@ func avx512() *instructionSet {
 			{tile11x1AVX512, tile11x1AVX512, 1},
 			{tile12x1AVX512, tile12x1AVX512, 1},
 		},
-		transpose:       func(dst, src []float32, ld, k int) { transposeAVX(32, dst, src, ld, k) },
+		transpose:       func(dst, src []float32, ld, rows, k int) { transposeAVX(32, dst, src, ld, rows, k) },
 		dot:             dotAVX512,
 		axpy:            axpyAVX512,
 		scale:           scaleAVX512,
 		add:             addAVX512,
+		mul:             mulAVX512,
+		mulAdd:          mulAddAVX512,
+		rotate:          rotateAVX512,
 		sumSquares:      sumSquaresAVX512,
 		max:             maxAVX512,
 		expShiftSum:     expShiftSumAVX512,
@@ -79,18 +85,20 @@ func avx512() *instructionSet {
 	}
 }
 
-// transposeAVX transposes width rows, a multiple of 8, of k floats.
-func transposeAVX(width int, dst, src []float32, ld, k int) {
-	blocks := k / 8
-	for i := 0; i < width; i += 8 {
-		rows := src[i*ld:]
-		if blocks > 0 {
-			transpose8(dst[i:], width, rows, ld, blocks)
+// transposeAVX transposes rows rows of k floats into columns of a panel that is
+// width wide: squares of 8×8, and one by one what is left.
+func transposeAVX(width int, dst, src []float32, ld, rows, k int) {
+	wholeRows, whole := rows&^7, k&^7
+	for i := 0; i < wholeRows && whole > 0; i += 8 {
+		transpose8(dst[i:], width, src[i*ld:], ld, whole/8)
+	}
+	for i := range rows {
+		from := whole
+		if i >= wholeRows {
+			from = 0
 		}
-		for p := blocks * 8; p < k; p++ {
-			for r := range 8 {
-				dst[p*width+i+r] = rows[r*ld+p]
-			}
+		for p := from; p < k; p++ {
+			dst[p*width+i] = src[i*ld+p]
 		}
 	}
 }

@@ -66,7 +66,7 @@ func Pack(b []float32, ldb, n, k int) *Packed {
 func (w *Packed) Repack(b []float32, ldb int) {
 	checkMatrix("Repack", "b", b, ldb, w.n, w.k)
 	width := w.isa.tileCols
-	for j := 0; j < w.n; j += width {
+	for j := 0; w.k > 0 && j < w.n; j += width {
 		packTransposed(w.isa, w.panels[j*w.k:(j+width)*w.k], b[j*ldb:], ldb, min(width, w.n-j), w.k)
 	}
 }
@@ -77,17 +77,10 @@ func (w *Packed) Shape() (n, k int) { return w.n, w.k }
 // packTransposed packs n rows of k floats, n at most tileCols, as a panel
 // of k×tileCols, and fills the missing columns with zeros.
 func packTransposed(isa *instructionSet, dst, b []float32, ldb, n, k int) {
-	width := isa.tileCols
-	if n == width {
-		isa.transpose(dst, b, ldb, k)
-		return
+	if n < isa.tileCols {
+		clear(dst)
 	}
-	clear(dst)
-	for j := range n {
-		for p, x := range b[j*ldb : j*ldb+k] {
-			dst[p*width+j] = x
-		}
-	}
+	isa.transpose(dst, b, ldb, n, k)
 }
 
 // packRows packs k rows of n floats, n at most tileCols, likewise.

@@ -71,7 +71,8 @@ func (p *Pool) Close() {
 
 // Do calls f(worker, i) once for every i in 0..n-1, spread over the workers in
 // no fixed order, and returns when all calls have returned. No two concurrent
-// calls have the same worker number, so f may use scratch indexed by it. Do
+// calls have the same worker number, so f may use scratch indexed by it. A panic
+// of f on a worker ends the program. Do
 // panics when the Pool is at work already: f must not call Do of its own Pool.
 func (p *Pool) Do(n int, f func(worker, i int)) {
 	if p == nil {

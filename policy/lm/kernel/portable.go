@@ -20,6 +20,9 @@ func portable() *instructionSet {
 		axpy:            goAxpy,
 		scale:           goScale,
 		add:             goAdd,
+		mul:             goMul,
+		mulAdd:          goMulAdd,
+		rotate:          goRotate,
 		sumSquares:      goSumSquares,
 		max:             goMax,
 		expShiftSum:     goExpShiftSum,
@@ -70,8 +73,8 @@ func goTile2(c []float32, ldc int, a []float32, rowStride, stepA int, b []float3
 	d[0], d[1], d[2], d[3] = d0, d1, d2, d3
 }
 
-func goTranspose(dst, src []float32, ld, k int) {
-	for i := range 4 {
+func goTranspose(dst, src []float32, ld, rows, k int) {
+	for i := range rows {
 		for p, x := range src[i*ld : i*ld+k] {
 			dst[p*4+i] = x
 		}
@@ -108,6 +111,26 @@ func goScale(alpha float32, x []float32) {
 func goAdd(dst, x []float32) {
 	for i, v := range x {
 		dst[i] += v
+	}
+}
+
+func goMul(dst, x, y []float32, alpha float32) {
+	for i, v := range x {
+		dst[i] = alpha * v * y[i]
+	}
+}
+
+func goMulAdd(dst, x, y []float32, alpha float32) {
+	for i, v := range x {
+		dst[i] += float32(alpha * v * y[i])
+	}
+}
+
+func goRotate(x, y, cos, sin []float32) {
+	for i, c := range cos {
+		s, u, v := sin[i], x[i], y[i]
+		x[i] = float32(u*c) - float32(v*s)
+		y[i] = float32(v*c) + float32(u*s)
 	}
 }
 

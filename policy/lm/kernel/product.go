@@ -2,7 +2,7 @@ package kernel
 
 // Block sizes of a product. Results do not depend on them.
 const (
-	depthBlock  = 256     // inner dimension: a panel of it stays in the first-level cache
+	depthBlock  = 384     // inner dimension: a panel of it and the rows it meets stay near
 	columnBlock = 4096    // columns packed at once, which bounds the scratch
 	rowBlock    = 96      // rows of one piece of work
 	inlineWork  = 1 << 20 // multiply-adds below which no worker is woken

@@ -37,6 +37,41 @@ func Add(dst, x []float32) {
 	}
 }
 
+// Mul sets dst = alpha·x·y, element by element. dst may be x or y. It makes
+// RMSNorm's output and part of its gradient.
+func Mul(dst, x, y []float32, alpha float32) {
+	sameLength("Mul", len(dst), len(x))
+	sameLength("Mul", len(dst), len(y))
+	if len(dst) > 0 {
+		active.mul(dst, x, y, alpha)
+	}
+}
+
+// MulAdd adds alpha·x·y to dst, element by element. x and y may be the same.
+func MulAdd(dst, x, y []float32, alpha float32) {
+	sameLength("MulAdd", len(dst), len(x))
+	sameLength("MulAdd", len(dst), len(y))
+	if len(dst) > 0 {
+		active.mulAdd(dst, x, y, alpha)
+	}
+}
+
+// Rotate turns every pair (x[i], y[i]) by an angle given by its cosine and sine,
+//
+//	x, y ← x·cos - y·sin, y·cos + x·sin
+//
+// which is the rotary position embedding (Su et al. 2021) of the two halves of
+// a head. With the sine negated it turns back, which is also the gradient. x
+// and y must not overlap.
+func Rotate(x, y, cos, sin []float32) {
+	for _, n := range [...]int{len(y), len(cos), len(sin)} {
+		sameLength("Rotate", len(x), n)
+	}
+	if len(x) > 0 {
+		active.rotate(x, y, cos, sin)
+	}
+}
+
 // SumSquares returns Σ x[i]², summed in float64.
 func SumSquares(x []float32) float64 {
 	if len(x) == 0 {

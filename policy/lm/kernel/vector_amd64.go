@@ -77,6 +77,21 @@ func scaleAVX2(alpha float32, x []float32)
 //go:noescape
 func addAVX2(dst []float32, x []float32)
 
+// mulAVX2 sets dst = alpha·x·y.
+//
+//go:noescape
+func mulAVX2(dst []float32, x []float32, y []float32, alpha float32)
+
+// mulAddAVX2 adds alpha·x·y to dst.
+//
+//go:noescape
+func mulAddAVX2(dst []float32, x []float32, y []float32, alpha float32)
+
+// rotateAVX2 turns the pairs of x and y.
+//
+//go:noescape
+func rotateAVX2(x []float32, y []float32, cos []float32, sin []float32)
+
 // expShiftSumAVX2 sets dst = exp(src-shift) and returns its sum.
 //
 //go:noescape
@@ -201,6 +216,21 @@ func scaleAVX512(alpha float32, x []float32)
 //
 //go:noescape
 func addAVX512(dst []float32, x []float32)
+
+// mulAVX512 sets dst = alpha·x·y.
+//
+//go:noescape
+func mulAVX512(dst []float32, x []float32, y []float32, alpha float32)
+
+// mulAddAVX512 adds alpha·x·y to dst.
+//
+//go:noescape
+func mulAddAVX512(dst []float32, x []float32, y []float32, alpha float32)
+
+// rotateAVX512 turns the pairs of x and y.
+//
+//go:noescape
+func rotateAVX512(x []float32, y []float32, cos []float32, sin []float32)
 
 // expShiftSumAVX512 sets dst = exp(src-shift) and returns its sum.
 //

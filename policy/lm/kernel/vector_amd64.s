@@ -761,8 +761,8 @@ done:
 	VADDPS       X1, X0, X0
 	VMOVSHDUP    X0, X1
 	VADDPS       X1, X0, X0
-	MOVSS        X0, ret+48(FP)
 	VZEROUPPER
+	MOVSS        X0, ret+48(FP)
 	RET
 
 DATA laneMask<>+0(SB)/4, $0xffffffff
@@ -847,8 +847,8 @@ done:
 	VADDPD       X1, X0, X0
 	VPERMILPD    $0x01, X0, X1
 	VADDPD       X1, X0, X0
-	MOVSD        X0, ret+24(FP)
 	VZEROUPPER
+	MOVSD        X0, ret+24(FP)
 	RET
 
 // func maxAVX2(x []float32) float32
@@ -907,8 +907,8 @@ done:
 	VMAXPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VMAXPS       X0, X1, X1
-	MOVSS        X1, ret+24(FP)
 	VZEROUPPER
+	MOVSS        X1, ret+24(FP)
 	RET
 
 DATA constantff800000<>+0(SB)/4, $0xff800000
@@ -1064,6 +1064,179 @@ rest:
 	VMASKMOVPS (CX), Y0, Y2
 	VADDPS     Y2, Y1, Y1
 	VMASKMOVPS Y1, Y0, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAVX2(dst []float32, x []float32, y []float32, alpha float32)
+// Requires: AVX
+TEXT ·mulAVX2(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Y0
+	MOVQ         x_base+24(FP), AX
+	MOVQ         y_base+48(FP), CX
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         x_len+32(FP), BX
+
+several:
+	CMPQ    BX, $0x00000010
+	JL      single
+	VMOVUPS (AX), Y1
+	VMOVUPS (CX), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (DX)
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 32(CX), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(DX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x00000010, BX
+	JMP     several
+
+single:
+	CMPQ    BX, $0x00000008
+	JL      rest
+	VMOVUPS (AX), Y1
+	VMOVUPS (CX), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (DX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $0x00000008, BX
+	JMP     single
+
+rest:
+	TESTQ      BX, BX
+	JE         done
+	LEAQ       laneMask<>+0(SB), SI
+	MOVQ       $0x00000008, DI
+	SUBQ       BX, DI
+	VMOVUPS    (SI)(DI*4), Y1
+	VMASKMOVPS (AX), Y1, Y2
+	VMASKMOVPS (CX), Y1, Y3
+	VMULPS     Y2, Y0, Y2
+	VMULPS     Y3, Y2, Y2
+	VMASKMOVPS Y2, Y1, (DX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAddAVX2(dst []float32, x []float32, y []float32, alpha float32)
+// Requires: AVX, FMA3
+TEXT ·mulAddAVX2(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Y0
+	MOVQ         x_base+24(FP), AX
+	MOVQ         y_base+48(FP), CX
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         x_len+32(FP), BX
+
+several:
+	CMPQ        BX, $0x00000010
+	JL          single
+	VMOVUPS     (AX), Y1
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (DX), Y3
+	VMULPS      Y1, Y0, Y1
+	VFMADD231PS Y2, Y1, Y3
+	VMOVUPS     Y3, (DX)
+	VMOVUPS     32(AX), Y1
+	VMOVUPS     32(CX), Y2
+	VMOVUPS     32(DX), Y3
+	VMULPS      Y1, Y0, Y1
+	VFMADD231PS Y2, Y1, Y3
+	VMOVUPS     Y3, 32(DX)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, BX
+	JMP         several
+
+single:
+	CMPQ        BX, $0x00000008
+	JL          rest
+	VMOVUPS     (AX), Y1
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (DX), Y3
+	VMULPS      Y1, Y0, Y1
+	VFMADD231PS Y2, Y1, Y3
+	VMOVUPS     Y3, (DX)
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000008, BX
+	JMP         single
+
+rest:
+	TESTQ       BX, BX
+	JE          done
+	LEAQ        laneMask<>+0(SB), SI
+	MOVQ        $0x00000008, DI
+	SUBQ        BX, DI
+	VMOVUPS     (SI)(DI*4), Y1
+	VMASKMOVPS  (AX), Y1, Y2
+	VMASKMOVPS  (CX), Y1, Y3
+	VMASKMOVPS  (DX), Y1, Y4
+	VMULPS      Y2, Y0, Y2
+	VFMADD231PS Y3, Y2, Y4
+	VMASKMOVPS  Y4, Y1, (DX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateAVX2(x []float32, y []float32, cos []float32, sin []float32)
+// Requires: AVX, FMA3
+TEXT ·rotateAVX2(SB), NOSPLIT, $0-96
+	MOVQ x_base+0(FP), AX
+	MOVQ y_base+24(FP), CX
+	MOVQ cos_base+48(FP), DX
+	MOVQ sin_base+72(FP), BX
+	MOVQ x_len+8(FP), SI
+
+single:
+	CMPQ        SI, $0x00000008
+	JL          rest
+	VMOVUPS     (AX), Y0
+	VMOVUPS     (CX), Y1
+	VMOVUPS     (DX), Y2
+	VMOVUPS     (BX), Y3
+	VMULPS      Y3, Y1, Y4
+	VFMSUB231PS Y2, Y0, Y4
+	VMULPS      Y3, Y0, Y0
+	VFMADD231PS Y2, Y1, Y0
+	VMOVUPS     Y4, (AX)
+	VMOVUPS     Y0, (CX)
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x00000008, SI
+	JMP         single
+
+rest:
+	TESTQ       SI, SI
+	JE          done
+	LEAQ        laneMask<>+0(SB), DI
+	MOVQ        $0x00000008, R8
+	SUBQ        SI, R8
+	VMOVUPS     (DI)(R8*4), Y0
+	VMASKMOVPS  (AX), Y0, Y1
+	VMASKMOVPS  (CX), Y0, Y2
+	VMASKMOVPS  (DX), Y0, Y3
+	VMASKMOVPS  (BX), Y0, Y4
+	VMULPS      Y4, Y2, Y5
+	VFMSUB231PS Y3, Y1, Y5
+	VMULPS      Y4, Y1, Y1
+	VFMADD231PS Y3, Y2, Y1
+	VMASKMOVPS  Y5, Y0, (AX)
+	VMASKMOVPS  Y1, Y0, (CX)
 
 done:
 	VZEROUPPER
@@ -1233,8 +1406,8 @@ done:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, ret+56(FP)
 	VZEROUPPER
+	MOVSS        X1, ret+56(FP)
 	RET
 
 DATA constantc2b00000<>+0(SB)/4, $0xc2b00000
@@ -3347,8 +3520,8 @@ done:
 	VADDPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VADDPS        X1, X0, X0
-	MOVSS         X0, ret+48(FP)
 	VZEROUPPER
+	MOVSS         X0, ret+48(FP)
 	RET
 
 // func sumSquaresAVX512(x []float32) float64
@@ -3416,8 +3589,8 @@ done:
 	VADDPD        X1, X0, X0
 	VPERMILPD     $0x01, X0, X1
 	VADDPD        X1, X0, X0
-	MOVSD         X0, ret+24(FP)
 	VZEROUPPER
+	MOVSD         X0, ret+24(FP)
 	RET
 
 // func maxAVX512(x []float32) float32
@@ -3479,8 +3652,8 @@ done:
 	VMAXPS        X0, X2, X2
 	VMOVSHDUP     X2, X0
 	VMAXPS        X0, X2, X2
-	MOVSS         X2, ret+24(FP)
 	VZEROUPPER
+	MOVSS         X2, ret+24(FP)
 	RET
 
 // func axpyAVX512(alpha float32, x []float32, y []float32)
@@ -3623,6 +3796,176 @@ rest:
 	VMOVUPS.Z (CX), K1, Z1
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAVX512(dst []float32, x []float32, y []float32, alpha float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulAVX512(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Z0
+	MOVQ         x_base+24(FP), AX
+	MOVQ         y_base+48(FP), CX
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         x_len+32(FP), BX
+
+several:
+	CMPQ    BX, $0x00000020
+	JL      single
+	VMOVUPS (AX), Z1
+	VMOVUPS (CX), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (DX)
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 64(CX), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 64(DX)
+	ADDQ    $0x00000080, AX
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000080, DX
+	SUBQ    $0x00000020, BX
+	JMP     several
+
+single:
+	CMPQ    BX, $0x00000010
+	JL      rest
+	VMOVUPS (AX), Z1
+	VMOVUPS (CX), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (DX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x00000010, BX
+	JMP     single
+
+rest:
+	TESTQ     BX, BX
+	JE        done
+	MOVL      $-1, SI
+	BZHIL     BX, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (AX), K1, Z1
+	VMOVUPS.Z (CX), K1, Z2
+	VMULPS    Z1, Z0, Z1
+	VMULPS    Z2, Z1, Z1
+	VMOVUPS   Z1, K1, (DX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func mulAddAVX512(dst []float32, x []float32, y []float32, alpha float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulAddAVX512(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Z0
+	MOVQ         x_base+24(FP), AX
+	MOVQ         y_base+48(FP), CX
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         x_len+32(FP), BX
+
+several:
+	CMPQ        BX, $0x00000020
+	JL          single
+	VMOVUPS     (AX), Z1
+	VMOVUPS     (CX), Z2
+	VMOVUPS     (DX), Z3
+	VMULPS      Z1, Z0, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, (DX)
+	VMOVUPS     64(AX), Z1
+	VMOVUPS     64(CX), Z2
+	VMOVUPS     64(DX), Z3
+	VMULPS      Z1, Z0, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, 64(DX)
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, CX
+	ADDQ        $0x00000080, DX
+	SUBQ        $0x00000020, BX
+	JMP         several
+
+single:
+	CMPQ        BX, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z1
+	VMOVUPS     (CX), Z2
+	VMOVUPS     (DX), Z3
+	VMULPS      Z1, Z0, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, (DX)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, BX
+	JMP         single
+
+rest:
+	TESTQ       BX, BX
+	JE          done
+	MOVL        $-1, SI
+	BZHIL       BX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (AX), K1, Z1
+	VMOVUPS.Z   (CX), K1, Z2
+	VMOVUPS.Z   (DX), K1, Z3
+	VMULPS      Z1, Z0, Z1
+	VFMADD231PS Z2, Z1, Z3
+	VMOVUPS     Z3, K1, (DX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rotateAVX512(x []float32, y []float32, cos []float32, sin []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·rotateAVX512(SB), NOSPLIT, $0-96
+	MOVQ x_base+0(FP), AX
+	MOVQ y_base+24(FP), CX
+	MOVQ cos_base+48(FP), DX
+	MOVQ sin_base+72(FP), BX
+	MOVQ x_len+8(FP), SI
+
+single:
+	CMPQ        SI, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z0
+	VMOVUPS     (CX), Z1
+	VMOVUPS     (DX), Z2
+	VMOVUPS     (BX), Z3
+	VMULPS      Z3, Z1, Z4
+	VFMSUB231PS Z2, Z0, Z4
+	VMULPS      Z3, Z0, Z0
+	VFMADD231PS Z2, Z1, Z0
+	VMOVUPS     Z4, (AX)
+	VMOVUPS     Z0, (CX)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, SI
+	JMP         single
+
+rest:
+	TESTQ       SI, SI
+	JE          done
+	MOVL        $-1, DI
+	BZHIL       SI, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (AX), K1, Z0
+	VMOVUPS.Z   (CX), K1, Z1
+	VMOVUPS.Z   (DX), K1, Z2
+	VMOVUPS.Z   (BX), K1, Z3
+	VMULPS      Z3, Z1, Z4
+	VFMSUB231PS Z2, Z0, Z4
+	VMULPS      Z3, Z0, Z0
+	VFMADD231PS Z2, Z1, Z0
+	VMOVUPS     Z4, K1, (AX)
+	VMOVUPS     Z0, K1, (CX)
 
 done:
 	VZEROUPPER
@@ -3789,8 +4132,8 @@ done:
 	VADDPS        X0, X1, X1
 	VMOVSHDUP     X1, X0
 	VADDPS        X0, X1, X1
-	MOVSS         X1, ret+56(FP)
 	VZEROUPPER
+	MOVSS         X1, ret+56(FP)
 	RET
 
 // func siluMulAVX512(dst []float32, gate []float32, up []float32)

@@ -81,10 +81,23 @@ func TestLinear(t *testing.T) {
 			Axpy(0.7, x, axpy)
 			Add(add, x)
 			Scale(-1.3, scale)
-			check1()
-			check2()
-			check3()
+			mul, check4 := guarded(t, y)
+			mulAdd, check5 := guarded(t, y)
+			left, check6 := guarded(t, x)
+			right, check7 := guarded(t, y)
+			cos, sin := random(rng, n), random(rng, n)
+			Mul(mul, x, mul, 0.3)
+			MulAdd(mulAdd, x, cos, 0.3)
+			Rotate(left, right, cos, sin)
+			for _, check := range []func(){check1, check2, check3, check4, check5, check6, check7} {
+				check()
+			}
 			for i := range n {
+				u, v, c, s := float64(x[i]), float64(y[i]), float64(cos[i]), float64(sin[i])
+				near(t, "Mul", mul[i], 0.3*u*v, math.Abs(u*v), 1e-6)
+				near(t, "MulAdd", mulAdd[i], v+0.3*u*c, math.Abs(v)+math.Abs(u*c), 1e-6)
+				near(t, "Rotate", left[i], u*c-v*s, math.Abs(u*c)+math.Abs(v*s), 1e-6)
+				near(t, "Rotate", right[i], v*c+u*s, math.Abs(v*c)+math.Abs(u*s), 1e-6)
 				near(t, "Axpy", axpy[i], float64(y[i])+float64(float32(0.7))*float64(x[i]), math.Abs(float64(x[i]))+math.Abs(float64(y[i])), 1e-6)
 				if add[i] != x[i]+y[i] || scale[i] != y[i]*-1.3 {
 					t.Fatalf("Add or Scale wrong at %d of %d", i, n)
@@ -231,9 +244,14 @@ func TestElementwiseIsPositionInvariant(t *testing.T) {
 			SiluMulBackward(dg, du, z[i:j], x[i:j], y[i:j])
 			Axpy(0.3, x[i:j], a)
 			ExpShiftSum(e, x[i:j], 1.5)
+			mul, mulAdd := make([]float32, j-i), slices.Clone(z[i:j])
+			Mul(mul, x[i:j], y[i:j], 0.7)
+			MulAdd(mulAdd, x[i:j], y[i:j], 0.7)
+			left, right := slices.Clone(y[i:j]), slices.Clone(z[i:j])
+			Rotate(left, right, x[i:j], y[i:j])
 			w, m, v := slices.Clone(z[i:j]), make([]float32, j-i), make([]float32, j-i)
 			AdamW(w, x[i:j], m, v, AdamWParams{0.01, 0.9, 0.95, 1e-8, 0.1, 0.1, 0.05, 0.7})
-			return [][]float32{s, dg, du, a, e, w, m, v}
+			return [][]float32{s, dg, du, a, e, mul, mulAdd, left, right, w, m, v}
 		}
 		whole := run(0, n)
 		for range 100 {
@@ -271,6 +289,9 @@ func BenchmarkVector(b *testing.B) {
 			{"Axpy", func() { Axpy(1e-9, x, y) }},
 			{"Add", func() { Add(y, v) }},
 			{"Scale", func() { Scale(1, y) }},
+			{"Mul", func() { Mul(v, x, y, 0.7) }},
+			{"MulAdd", func() { MulAdd(v, x, y, 1e-9) }},
+			{"Rotate", func() { Rotate(v, u, x, x) }},
 			{"SumSquares", func() { SumSquares(x) }},
 			{"Max", func() { Max(x) }},
 			{"ExpShiftSum", func() { ExpShiftSum(z, x, 3) }},

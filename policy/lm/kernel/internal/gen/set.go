@@ -259,3 +259,11 @@ func end() {
 	VZEROUPPER()
 	RET()
 }
+
+// endWith returns the lowest lane of result. Its store is an SSE instruction,
+// which must come after VZEROUPPER not to wait for the upper halves.
+func endWith(result Register) {
+	VZEROUPPER()
+	Store(result, ReturnIndex(0))
+	RET()
+}

@@ -20,8 +20,7 @@ func dot(s *vectorSet) {
 	add(sums[1], sums[0], sums[0])
 	add(sums[3], sums[2], sums[2])
 	add(sums[2], sums[0], sums[0])
-	Store(s.fold(sums[0], add, false), ReturnIndex(0))
-	end()
+	endWith(s.fold(sums[0], add, false))
 }
 
 func sumSquares(s *vectorSet) {
@@ -49,8 +48,7 @@ func sumSquares(s *vectorSet) {
 	double(sums[1], sums[0], sums[0])
 	double(sums[3], sums[2], sums[2])
 	double(sums[2], sums[0], sums[0])
-	Store(s.fold(sums[0], double, true), ReturnIndex(0))
-	end()
+	endWith(s.fold(sums[0], double, true))
 }
 
 func greatest(s *vectorSet) {
@@ -71,11 +69,10 @@ func greatest(s *vectorSet) {
 	larger(best[1], best[0], best[0])
 	larger(best[3], best[2], best[2])
 	larger(best[2], best[0], best[0])
-	Store(s.fold(best[0], larger, false), ReturnIndex(0))
-	end()
+	endWith(s.fold(best[0], larger, false))
 }
 
-// linear writes axpy, scale and add.
+// linear writes axpy, scale, add, mul, mulAdd and rotate.
 func linear(s *vectorSet) {
 	s.begin("axpy", "func(alpha float32, x, y []float32)", "adds alpha·x to y.")
 	alpha := s.register(s.scalar("alpha")())
@@ -97,6 +94,36 @@ func linear(s *vectorSet) {
 	s.eachVector([]string{"dst", "x"}, []string{"dst"}, 2, func(_ int, _ *tail, x []Register) []Register {
 		VADDPS(x[1], x[0], x[0])
 		return x[:1]
+	})
+	end()
+
+	s.begin("mul", "func(dst, x, y []float32, alpha float32)", "sets dst = alpha·x·y.")
+	alpha = s.register(s.scalar("alpha")())
+	s.eachVector([]string{"x", "y"}, []string{"dst"}, 2, func(_ int, _ *tail, x []Register) []Register {
+		VMULPS(x[0], alpha, x[0])
+		VMULPS(x[1], x[0], x[0])
+		return x[:1]
+	})
+	end()
+
+	s.begin("mulAdd", "func(dst, x, y []float32, alpha float32)", "adds alpha·x·y to dst.")
+	alpha = s.register(s.scalar("alpha")())
+	s.eachVector([]string{"x", "y", "dst"}, []string{"dst"}, 2, func(_ int, _ *tail, x []Register) []Register {
+		VMULPS(x[0], alpha, x[0])
+		VFMADD231PS(x[1], x[0], x[2])
+		return x[2:]
+	})
+	end()
+
+	s.begin("rotate", "func(x, y, cos, sin []float32)", "turns the pairs of x and y.")
+	s.eachVector([]string{"x", "y", "cos", "sin"}, []string{"x", "y"}, 1, func(_ int, _ *tail, v []Register) []Register {
+		x, y, cos, sin := v[0], v[1], v[2], v[3]
+		turnedX, turnedY := s.reg(), s.reg()
+		VMULPS(sin, y, turnedX)
+		VFMSUB231PS(cos, x, turnedX)
+		VMULPS(sin, x, turnedY)
+		VFMADD231PS(cos, y, turnedY)
+		return []Register{turnedX, turnedY}
 	})
 	end()
 }
@@ -194,8 +221,7 @@ func expShiftSum(s *vectorSet) {
 		return []Register{y}
 	})
 	add(sums[1], sums[0], sums[0])
-	Store(s.fold(sums[0], add, false), ReturnIndex(0))
-	end()
+	endWith(s.fold(sums[0], add, false))
 }
 
 // sigmoid gives 1/(1+exp(-x)).
