@@ -1,0 +1,84 @@
+package rewardsrv
+
+import (
+	"context"
+	"time"
+
+	"github.com/forager-rl/forager"
+)
+
+// publishTimeout bounds one attempt to publish.
+const publishTimeout = 30 * time.Second
+
+// publishAll publishes labels in batches until out is closed. Labels were paid
+// for, so a failed batch is tried again for as long as the server runs, and for
+// the grace time after that.
+func (s *Server) publishAll(ctx context.Context, out <-chan forager.Annotation) {
+	graceful, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.config.ShutdownGrace, cancel) })()
+
+	for a := range out {
+		batch := []forager.Annotation{a}
+		for more := true; more && len(batch) < s.config.PublishBatch; {
+			select {
+			case a, open := <-out:
+				if more = open; open {
+					batch = append(batch, a)
+				}
+			default:
+				more = false
+			}
+		}
+		s.publish(graceful, batch)
+	}
+}
+
+func (s *Server) publish(ctx context.Context, batch []forager.Annotation) {
+	var retry backoff
+	for ctx.Err() == nil {
+		limited, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := s.deps.Output.Publish(limited, batch)
+		cancel()
+		if err == nil {
+			s.metrics.publish(len(batch))
+			return
+		}
+		if retry.first() {
+			s.deps.Logger.Warn("cannot publish labels, trying again", "labels", len(batch), "error", err)
+		}
+		retry.wait(ctx)
+	}
+	s.metrics.drop(dropShutdown, len(batch))
+}
+
+// backoff is the waits between attempts of something that fails.
+type backoff struct{ next time.Duration }
+
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Second
+)
+
+// first says whether no attempt has failed yet.
+func (b *backoff) first() bool { return b.next == 0 }
+
+func (b *backoff) wait(ctx context.Context) {
+	b.next = min(max(2*b.next, minBackoff), maxBackoff)
+	sleep(ctx, b.next)
+}
+
+// sleep waits for d and says whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
