@@ -4,8 +4,8 @@ import "strings"
 
 const (
 	// Each encoder remembers this many words of at most this many bytes; when
-	// full it starts anew. About 1 MB for an encoder in use.
-	maxCachedWords = 1 << 13
+	// full it starts anew. At most about 3 MB for an encoder in use.
+	maxCachedWords = 1 << 14
 	maxCachedBytes = 64
 )
 

@@ -109,10 +109,12 @@ func (t *Tokenizer) addTokens(f file) error {
 		if known && id != a.ID {
 			return corrupt("added token %q has ids %d and %d", a.Content, id, a.ID)
 		}
-		if known { // its text is what it says, not bytes in the alphabet
+		if known {
+			if string(t.bytes[id]) != a.Content { // "é" also spells byte 0xe9
+				return unsupported("added token %q that the model reads as bytes %q", a.Content, t.bytes[id])
+			}
 			t.inModel[id] = true
-			delete(t.wholeWords, string(t.bytes[id]))
-			t.bytes[id] = []byte(a.Content)
+			delete(t.wholeWords, a.Content)
 		} else if err := t.addToken(a.Content, []byte(a.Content), a.ID); err != nil {
 			return err
 		}

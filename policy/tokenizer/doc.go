@@ -14,5 +14,6 @@
 // something this package does not do is an error that names it and wraps
 // [forager.ErrSchema]; a damaged file wraps [forager.ErrCorrupt].
 //
-// Any package may import this one. It imports the root package only.
+// Any package may import this one. It imports the root package and package
+// policy, and golang.org/x/text for NFC.
 package tokenizer

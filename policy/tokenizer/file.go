@@ -41,6 +41,7 @@ type model struct {
 // vocabulary gives the id of every token, and is written in order of id.
 type vocabulary map[string]int32
 
+// MarshalJSON writes an object whose keys are in order of id.
 func (v vocabulary) MarshalJSON() ([]byte, error) {
 	tokens := slices.SortedFunc(maps.Keys(v), func(a, b string) int { return cmp.Compare(v[a], v[b]) })
 	var out bytes.Buffer
@@ -64,6 +65,7 @@ func (v vocabulary) MarshalJSON() ([]byte, error) {
 // newer files, ["a","b"].
 type mergeRule [2]string
 
+// UnmarshalJSON reads either form.
 func (m *mergeRule) UnmarshalJSON(data []byte) error {
 	if data[0] == '[' {
 		var tokens []string
@@ -85,11 +87,16 @@ func (m *mergeRule) UnmarshalJSON(data []byte) error {
 	return err
 }
 
+// MarshalJSON writes the first form, which every version of every reader takes,
+// if the tokens allow it.
 func (m mergeRule) MarshalJSON() ([]byte, error) {
+	var value any = m[0] + " " + m[1]
 	if strings.Contains(m[0]+m[1], " ") {
-		return json.Marshal([]string(m[:]))
+		value = []string(m[:])
 	}
-	return json.Marshal(m[0] + " " + m[1]) // every version of every reader takes this form
+	var out bytes.Buffer
+	err := writeJSON(&out, value, "")
+	return out.Bytes(), err
 }
 
 func parseMerge(text string) (mergeRule, error) {
