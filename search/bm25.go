@@ -66,7 +66,7 @@ func (c BM25Config) Validate() error {
 type BM25 struct {
 	config   BM25Config
 	passages []forager.Passage // in order of id
-	index    *index
+	index    *invertedIndex
 
 	documents []document // by number in the index
 	scratch   sync.Pool  // of *scratch
@@ -121,7 +121,7 @@ func prepare(passages []forager.Passage, config BM25Config) ([]forager.Passage, 
 	return sorted, nil
 }
 
-func newBM25(sorted []forager.Passage, config BM25Config, index *index) (*BM25, error) {
+func newBM25(sorted []forager.Passage, config BM25Config, index *invertedIndex) (*BM25, error) {
 	r := &BM25{config: config, passages: sorted, index: index}
 	ordinals, lengths, err := index.survey(len(sorted))
 	if err != nil {

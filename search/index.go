@@ -26,9 +26,9 @@ const (
 	batchSize = 20_000
 )
 
-// index is a bleve index that is no longer written to. Its document ids are
+// invertedIndex is a bleve index that is no longer written to. Its document ids are
 // the decimal ordinals of the passages; it stores neither text nor positions.
-type index struct {
+type invertedIndex struct {
 	bleve    bleve.Index
 	reader   bleveindex.IndexReader
 	analyzer analysis.Analyzer
@@ -65,7 +65,7 @@ func indexed(passage forager.Passage, config BM25Config) map[string]any {
 	return map[string]any{field: strings.Repeat(passage.Title+"\n", config.TitleWeight) + passage.Text}
 }
 
-func buildInMemory(ctx context.Context, passages []forager.Passage, config BM25Config) (*index, error) {
+func buildInMemory(ctx context.Context, passages []forager.Passage, config BM25Config) (*invertedIndex, error) {
 	built, err := bleve.New("", indexMapping(config)) // no path: in memory
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func buildInMemory(ctx context.Context, passages []forager.Passage, config BM25C
 }
 
 // newIndex takes over a filled bleve index.
-func newIndex(built bleve.Index, config BM25Config) (*index, error) {
+func newIndex(built bleve.Index, config BM25Config) (*invertedIndex, error) {
 	advanced, err := built.Advanced()
 	if err != nil {
 		return nil, errors.Join(err, built.Close())
@@ -109,11 +109,11 @@ func newIndex(built bleve.Index, config BM25Config) (*index, error) {
 	if analyzer == nil {
 		return nil, errors.Join(errors.New("bleve knows no analyser "+analyzerName(config)), reader.Close(), built.Close())
 	}
-	return &index{bleve: built, reader: reader, analyzer: analyzer}, nil
+	return &invertedIndex{bleve: built, reader: reader, analyzer: analyzer}, nil
 }
 
 // Close releases the index.
-func (x *index) Close() error { return errors.Join(x.reader.Close(), x.bleve.Close()) }
+func (x *invertedIndex) Close() error { return errors.Join(x.reader.Close(), x.bleve.Close()) }
 
 // term is one distinct term of a query and how often the query says it.
 type term struct {
@@ -122,7 +122,7 @@ type term struct {
 }
 
 // terms analyses a query into distinct terms in order of first appearance.
-func (x *index) terms(query string) []term {
+func (x *invertedIndex) terms(query string) []term {
 	var terms []term
 	seen := make(map[string]int)
 	for _, token := range x.analyzer.Analyze([]byte(query)) {
@@ -137,7 +137,7 @@ func (x *index) terms(query string) []term {
 }
 
 // score adds one term's part to the scores of the documents that hold it.
-func (x *index) score(ctx context.Context, t term, documents []document, s *scratch) error {
+func (x *invertedIndex) score(ctx context.Context, t term, documents []document, s *scratch) error {
 	return x.postings(ctx, t.text, func(matching uint64) func(document int, count uint64) {
 		n, total := float64(matching), float64(len(documents))
 		weight := t.count * math.Log1p((total-n+0.5)/(n+0.5))
@@ -153,7 +153,7 @@ func (x *index) score(ctx context.Context, t term, documents []document, s *scra
 
 // postings reads one term's documents. begin gets their number and returns
 // what is called with each document and the term's count in it.
-func (x *index) postings(ctx context.Context, text []byte, begin func(matching uint64) func(document int, count uint64)) (err error) {
+func (x *invertedIndex) postings(ctx context.Context, text []byte, begin func(matching uint64) func(document int, count uint64)) (err error) {
 	reader, err := x.reader.TermFieldReader(ctx, text, field, true, false, false)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (x *index) postings(ctx context.Context, text []byte, begin func(matching u
 
 // survey finds each document's passage and its length in terms, which bleve
 // knows only in rounded form.
-func (x *index) survey(passages int) (ordinals, lengths []int32, err error) {
+func (x *invertedIndex) survey(passages int) (ordinals, lengths []int32, err error) {
 	count, err := x.reader.DocCount()
 	if err != nil {
 		return nil, nil, err
@@ -216,7 +216,7 @@ func (x *index) survey(passages int) (ordinals, lengths []int32, err error) {
 }
 
 // measure sums the counts of all terms of each document.
-func (x *index) measure(lengths []int32) (err error) {
+func (x *invertedIndex) measure(lengths []int32) (err error) {
 	dictionary, err := x.reader.FieldDict(field)
 	if err != nil {
 		return err

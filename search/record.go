@@ -47,6 +47,14 @@ func (r record) integer(name string) int {
 	return n
 }
 
+func (r record) number(name string) float64 {
+	n, err := strconv.ParseFloat(r.text(name), 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // record is a nested record; an absent one is empty.
 func (r record) record(name string) record {
 	columns, _ := r.columns[name].(map[string]any)
