@@ -85,7 +85,7 @@ type LLMConfig struct {
 	ShowGold bool `mapstructure:"show_gold"`
 }
 
-// DefaultConfig is the rule judge with bounds that keep the server under about
+// DefaultConfig is the rule judge with bounds that keep live memory under about
 // 200 MB.
 func DefaultConfig() Config {
 	return Config{

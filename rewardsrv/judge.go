@@ -20,7 +20,7 @@ type Judge interface {
 	Rubric() string
 	// Label judges one step. An error that wraps ErrUnusable says that this
 	// step got no usable answer; any other error says that the judge could not
-	// be asked at all.
+	// be asked at all. It returns in bounded time, and soon after ctx is done.
 	Label(ctx context.Context, item Item) (Verdict, error)
 }
 

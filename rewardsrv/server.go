@@ -17,16 +17,16 @@ import (
 
 // Intake is where turn digests come from.
 type Intake interface {
-	// Next gives up to max digests. It waits until there is one, or for a
+	// Next gives up to limit digests. It waits until there is one, or for a
 	// bounded time, after which it may give none. Digests that were given are
 	// not given again.
-	Next(ctx context.Context, max int) ([]forager.TurnDigest, error)
+	Next(ctx context.Context, limit int) ([]forager.TurnDigest, error)
 }
 
 // Output is where labels go.
 type Output interface {
 	// Publish returns when the annotations are durable. After an error the same
-	// annotations are published again.
+	// annotations are published again, so a turn may get a label twice.
 	Publish(ctx context.Context, annotations []forager.Annotation) error
 }
 
