@@ -43,8 +43,8 @@ func (h *harvest) fill(m *StepMetrics) {
 }
 
 // gather samples until the step has its informative groups, or has seen
-// MaxGroupsPerStep and has at least one (or has lost patience). Credits of groups that are of no use
-// are returned, and replaced, as they turn up.
+// MaxGroupsPerStep and has at least one, or has lost patience. Credits of groups
+// that are of no use are returned, and replaced, as they turn up.
 func (l *Learner) gather(ctx context.Context) (*harvest, error) {
 	h := &harvest{taken: make(map[uint64]bool)}
 	progress := l.Clock()
@@ -96,7 +96,7 @@ func (l *Learner) enough(h *harvest) bool {
 	case len(h.groups) > 0:
 		return h.sampled >= l.config.MaxGroupsPerStep
 	}
-	return h.sampled >= patience*l.config.MaxGroupsPerStep
+	return h.sampled+h.given >= patience*l.config.MaxGroupsPerStep
 }
 
 // take accounts for one sampled group.

@@ -171,11 +171,14 @@ func TestLearnerCannotStarve(t *testing.T) {
 }
 
 func TestHopelessStepEndsWithoutUpdate(t *testing.T) {
-	w, config := newWorld(), testConfig()
-	w.fail = func(uint64) bool { return true }
-	l := run(t, w, config)
-	if w.model.updates != 0 || l.state.Version != 0 || w.published != 0 {
-		t.Fatalf("%d updates, version %d", w.model.updates, l.state.Version)
+	always := func(uint64) bool { return true }
+	for _, hopeless := range []*world{{fail: always}, {stale: always}} {
+		w, config := newWorld(), testConfig()
+		w.fail, w.stale = hopeless.fail, hopeless.stale
+		l := run(t, w, config)
+		if w.model.updates != 0 || l.state.Version != 0 || w.published != 0 {
+			t.Fatalf("%d updates, version %d", w.model.updates, l.state.Version)
+		}
 	}
 }
 
