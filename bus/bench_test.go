@@ -1,0 +1,61 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"testing"
+)
+
+var benchSizes = []int{16 << 10, 64 << 10, 512 << 10}
+
+// BenchmarkPublish is one publisher that waits for every ack, over loopback TCP
+// like another process, into a file store.
+func BenchmarkPublish(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(fmt.Sprintf("size=%dKiB", size>>10), func(b *testing.B) {
+			client := join(b, open(b, nil), nil)
+			data := make([]byte, size)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if err := client.Publish(b.Context(), Digests, "", data); err != nil { // drops its oldest: never full
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkQueue is the way of a batch: publish with ack, fetch, ack.
+func BenchmarkQueue(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(fmt.Sprintf("size=%dKiB", size>>10), func(b *testing.B) {
+			server := open(b, nil)
+			client := join(b, server, nil)
+			data := make([]byte, size)
+			b.SetBytes(int64(size))
+			for i := 0; b.Loop(); i++ {
+				if err := client.Publish(b.Context(), Rollouts, fmt.Sprint(i), data); err != nil {
+					b.Fatal(err)
+				}
+				ack(b, take(b, server, Rollouts, 1)...)
+			}
+		})
+	}
+}
+
+func BenchmarkRequest(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(fmt.Sprintf("reply=%dKiB", size>>10), func(b *testing.B) {
+			server := open(b, nil)
+			reply := make([]byte, size)
+			serve(b, server, "sample", func(context.Context, []byte) ([]byte, error) { return reply, nil })
+			client := join(b, server, nil)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if _, err := client.Request(b.Context(), "sample", nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
