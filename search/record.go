@@ -133,7 +133,7 @@ func (r record) hops() ([]forager.Hop, error) {
 			return nil, fmt.Errorf("decomposition[%d]: expected an object with question and answer", i)
 		}
 		hop := record{columns}
-		hops = append(hops, forager.Hop{Question: hop.text("question"), Answer: hop.text("answer"), Gold: hop.text("gold")})
+		hops = append(hops, forager.Hop{Question: hop.text("question"), Answer: hop.text("answer"), Gold: hop.text("gold"), Query: hop.text("query")})
 	}
 	if len(hops) > 0 {
 		return hops, nil

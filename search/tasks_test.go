@@ -146,6 +146,30 @@ func TestTasksRoundTrip(t *testing.T) {
 	}
 }
 
+// Every field of a task survives the file, those added later too.
+func TestTasksRoundTripIsComplete(t *testing.T) {
+	hop := forager.Hop{Question: "s", Answer: "x", Gold: "p1", Query: "q"}
+	task := forager.Task{
+		ID: "1", Dataset: "d", Split: forager.Dev, Question: "q?", Answers: []string{"a"}, Prompt: []forager.Message{{Role: "user", Content: "c"}},
+		Type: "bridge", Hops: 2, Gold: []string{"p1"}, GoldTitles: []string{"T"}, Decomposition: []forager.Hop{hop},
+	}
+	for _, value := range []reflect.Value{reflect.ValueOf(task), reflect.ValueOf(hop)} {
+		for i := range value.NumField() {
+			if value.Field(i).IsZero() {
+				t.Errorf("this test leaves %s.%s empty", value.Type(), value.Type().Field(i).Name)
+			}
+		}
+	}
+	path := filepath.Join(t.TempDir(), "tasks.jsonl")
+	if err := WriteTasks(path, []forager.Task{task}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadTasks(path, TaskDefaults{})
+	if err != nil || !reflect.DeepEqual(got[0], task) {
+		t.Errorf("%v\n got %+v\nwant %+v", err, got, task)
+	}
+}
+
 func FuzzTaskRow(f *testing.F) {
 	f.Add(`{"id":"1","question":"q","answers":["a"]}`)
 	f.Add(`{"data_source":"nq","prompt":[{"role":"user","content":"Question: x"}],"reward_model":{"ground_truth":{"target":["a"]}},"extra_info":{"index":1}}`)
