@@ -35,6 +35,9 @@ func (t *Trainer) head(seqs []Sequence, gradients bool, use func(i int, logp, gr
 		t.workers.rows(n, func(_, from, to int) {
 			for i := from; i < to; i++ {
 				row := acts.logits[i*vocab:][:vocab]
+				if t.cfg.Temperature != 1 {
+					kernel.Scale(1/t.cfg.Temperature, row)
+				}
 				most := kernel.Max(row)
 				target := row[targets[i]]
 				sum := kernel.ExpShiftSum(row, row, most) // logits become unnormalised probabilities
@@ -70,12 +73,13 @@ func (t *Trainer) head(seqs []Sequence, gradients bool, use func(i int, logp, gr
 			}
 		}
 		if gradients {
-			// dlogits = dlogp · (onehot(target) − probabilities)
+			// dlogits = dlogp · (onehot(target) − probabilities) / temperature
 			t.workers.rows(n, func(_, from, to int) {
 				for i := from; i < to; i++ {
 					row := acts.logits[i*vocab:][:vocab]
-					kernel.Scale(-dLogps[i], row)
-					row[targets[i]] += dLogps[i]
+					slope := dLogps[i] / t.cfg.Temperature
+					kernel.Scale(-slope, row)
+					row[targets[i]] += slope
 				}
 			})
 			acts.dGathered = grow(acts.dGathered, n*d)

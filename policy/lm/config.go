@@ -131,13 +131,18 @@ func ReadArchitecture(dir string) (Architecture, error) {
 	if err != nil {
 		return Architecture{}, fmt.Errorf("read model configuration: %w", err)
 	}
-	var a Architecture
-	if err := json.Unmarshal(data, &a); err != nil {
-		return Architecture{}, fmt.Errorf("%s: %w", path, err)
-	}
-	a = a.normalised()
-	if err := a.Validate(); err != nil {
+	a, err := parseArchitecture(data)
+	if err != nil {
 		return Architecture{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return a, nil
+}
+
+func parseArchitecture(data []byte) (Architecture, error) {
+	var a Architecture
+	if err := json.Unmarshal(data, &a); err != nil {
+		return Architecture{}, fmt.Errorf("%w: %w", forager.ErrCorrupt, err)
+	}
+	a = a.normalised()
+	return a, a.Validate()
 }

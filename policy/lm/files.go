@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -54,6 +55,20 @@ func Load(dir string) (*Model, error) {
 	return read(arch, f)
 }
 
+// Read is Load for the contents of config.json and of a safetensors file.
+func Read(config []byte, weights io.ReaderAt, size int64) (*Model, error) {
+	arch, err := parseArchitecture(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", configFile, err)
+	}
+	f, err := safetensors.Parse(weights, size)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return read(arch, f)
+}
+
 // Encode gives the model as one safetensors file with its configuration in the
 // metadata: the form in which weights are broadcast.
 func (m *Model) Encode() ([]byte, error) {
@@ -76,12 +91,9 @@ func Decode(data []byte) (*Model, error) {
 		return nil, fmt.Errorf("decode weights: %w", err)
 	}
 	defer f.Close()
-	var arch Architecture
-	if err := json.Unmarshal([]byte(f.Metadata()[configKey]), &arch); err != nil {
-		return nil, fmt.Errorf("decode weights: configuration: %w: %w", forager.ErrCorrupt, err)
-	}
-	if err := arch.Validate(); err != nil {
-		return nil, fmt.Errorf("decode weights: %w", err)
+	arch, err := parseArchitecture([]byte(f.Metadata()[configKey]))
+	if err != nil {
+		return nil, fmt.Errorf("decode weights: configuration: %w", err)
 	}
 	return read(arch, f)
 }

@@ -118,23 +118,25 @@ func newModel(arch Architecture, weights []float32) *Model {
 	return &Model{Arch: arch, Weights: weights, params: arch.view(weights)}
 }
 
-// New makes a model with random weights: normal with standard deviation 0.02,
-// output projections scaled by 1/sqrt(2·layers) (GPT-2, Radford et al. 2019),
-// norms at 1.
+// New makes a model with random weights: embeddings normal with standard
+// deviation 0.02, matrices with 1/sqrt(hidden), so that their outputs start at
+// unit scale whatever the width, output projections scaled down by
+// sqrt(2·layers) (GPT-2, Radford et al. 2019), norms at 1.
 func New(arch Architecture, random *rand.Rand) (*Model, error) {
 	arch = arch.normalised()
 	if err := arch.Validate(); err != nil {
 		return nil, err
 	}
 	m := newModel(arch, make([]float32, arch.Parameters()))
-	const std = 0.02
+	const embedding = 0.02
+	std := 1 / math.Sqrt(float64(arch.HiddenSize))
 	normal := func(w []float32, std float64) {
 		for i := range w {
 			w[i] = float32(random.NormFloat64() * std)
 		}
 	}
 	residual := std / math.Sqrt(2*float64(arch.Layers))
-	normal(m.params.embed, std)
+	normal(m.params.embed, embedding)
 	for _, l := range m.params.layers {
 		fill(l.attnNorm, 1)
 		normal(l.qkv, std)
@@ -145,7 +147,7 @@ func New(arch Architecture, random *rand.Rand) (*Model, error) {
 	}
 	fill(m.params.norm, 1)
 	if !arch.TieEmbeddings {
-		normal(m.params.head, std)
+		normal(m.params.head, embedding)
 	}
 	return m, nil
 }

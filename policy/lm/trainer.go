@@ -23,14 +23,17 @@ type TrainerConfig struct {
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, and
 	// with them the memory for activations (about 35 KB a token for the
 	// built-in policy). One longer sequence still passes.
-	MicroBatchTokens int `mapstructure:"micro_batch_tokens"`
+	MicroBatchTokens int `mapstructure:"-"`
+	// Temperature divides the logits, as it did when the tokens were sampled, so
+	// that log-probabilities of trainer and engine compare. More than 0.
+	Temperature float32 `mapstructure:"-"`
 	// Threads is the number of cores to use; 0 means all.
 	Threads int `mapstructure:"threads"`
 }
 
 // DefaultTrainerConfig gives AdamW's usual settings for small language models.
 func DefaultTrainerConfig() TrainerConfig {
-	return TrainerConfig{Beta1: 0.9, Beta2: 0.95, Epsilon: 1e-8, WeightDecay: 0, ClipNorm: 1, MicroBatchTokens: 4096}
+	return TrainerConfig{Beta1: 0.9, Beta2: 0.95, Epsilon: 1e-8, WeightDecay: 0, ClipNorm: 1, MicroBatchTokens: 4096, Temperature: 1}
 }
 
 // Validate reports the first setting out of range.
@@ -46,6 +49,8 @@ func (c TrainerConfig) Validate() error {
 		return fmt.Errorf("clip_norm is %g, want 0 or more", c.ClipNorm)
 	case c.MicroBatchTokens < 1:
 		return fmt.Errorf("micro_batch_tokens is %d, want at least 1", c.MicroBatchTokens)
+	case c.Temperature <= 0:
+		return fmt.Errorf("temperature is %g, want more than 0", c.Temperature)
 	case c.Threads < 0:
 		return fmt.Errorf("threads is %d, want 0 or more", c.Threads)
 	}

@@ -70,7 +70,7 @@ func TestGradients(t *testing.T) {
 			seqs := randomSequences(3, m.Arch.VocabSize, 9, 70, 1, 30)
 			weight := func(i, j int) float64 { return math.Sin(float64(i*31 + j)) }
 			loss := func() float64 {
-				tr := newTrainer(t, m, nil)
+				tr := newTrainer(t, m, func(c *TrainerConfig) { c.Temperature = 0.7 })
 				logps, err := tr.Logprobs(seqs)
 				if err != nil {
 					t.Fatal(err)
@@ -83,7 +83,7 @@ func TestGradients(t *testing.T) {
 				}
 				return total
 			}
-			tr := newTrainer(t, m, func(c *TrainerConfig) { c.MicroBatchTokens = 75 })
+			tr := newTrainer(t, m, func(c *TrainerConfig) { c.MicroBatchTokens, c.Temperature = 75, 0.7 })
 			if err := tr.Accumulate(seqs, func(i int, _, grad []float32) {
 				for j := range grad {
 					grad[j] = float32(weight(i, j))

@@ -1,0 +1,213 @@
+package node
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/actor"
+	"github.com/forager-rl/forager/bus"
+	"github.com/forager-rl/forager/cluster"
+	"github.com/forager-rl/forager/learner"
+	"github.com/forager-rl/forager/learner/grpo"
+	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/replay"
+	"github.com/forager-rl/forager/reward"
+	"github.com/forager-rl/forager/rewardsrv"
+	"github.com/forager-rl/forager/search"
+)
+
+// Config is every setting of a process. Each section belongs to one package.
+type Config struct {
+	Run     RunConfig           `mapstructure:"run"`
+	Data    DataConfig          `mapstructure:"data"`
+	Policy  PolicyConfig        `mapstructure:"policy"`
+	Episode actor.EpisodeConfig `mapstructure:"episode"`
+	Actor   ActorConfig         `mapstructure:"actor"`
+	Search  SearchConfig        `mapstructure:"search"`
+	Reward  reward.Config       `mapstructure:"reward"`
+	Learner learner.Config      `mapstructure:"learner"`
+	GRPO    grpo.Config         `mapstructure:"grpo"`
+	Trainer lm.TrainerConfig    `mapstructure:"trainer"`
+	Replay  replay.Config       `mapstructure:"replay"`
+	Judge   rewardsrv.Config    `mapstructure:"judge"`
+	Bus     bus.Config          `mapstructure:"bus"`
+	Cluster cluster.Config      `mapstructure:"cluster"`
+	Eval    EvalConfig          `mapstructure:"eval"`
+	Admin   AdminConfig         `mapstructure:"admin"`
+}
+
+// RunConfig names a run.
+type RunConfig struct {
+	// ID is the name of the run, and of its folder; empty makes a new one.
+	ID string `mapstructure:"id"`
+	// Root is the folder that holds the run directories.
+	Root string `mapstructure:"root"`
+	// Seed fixes task order, rollout seeds and evaluation draws. It is any number.
+	Seed uint64 `mapstructure:"seed"`
+	// KeepCheckpoints is the number of newest checkpoints that are kept, at
+	// least 1.
+	KeepCheckpoints int `mapstructure:"keep_checkpoints"`
+}
+
+// DataConfig says what is searched and asked.
+type DataConfig struct {
+	// Tasks is a file of questions (JSONL or Parquet); empty means the built-in
+	// world facts, which bring their own corpus.
+	Tasks string `mapstructure:"tasks"`
+	// EvalTasks is a file of held-out questions; empty takes the split Eval.Split
+	// of Tasks.
+	EvalTasks string `mapstructure:"eval_tasks"`
+	// Corpus is a file of passages (BEIR or Search-R1 JSONL, or a BEIR folder);
+	// empty means the corpus of the built-in tasks.
+	Corpus string `mapstructure:"corpus"`
+	// EmptyCorpus searches nothing: the control that shows whether answers come
+	// from memory.
+	EmptyCorpus bool `mapstructure:"empty_corpus"`
+}
+
+// PolicyConfig says what is trained.
+type PolicyConfig struct {
+	// Path is a folder with config.json, model.safetensors and tokenizer.json;
+	// empty means the built-in warm start.
+	Path string `mapstructure:"path"`
+	// Engine bounds the generation engine of each actor.
+	Engine lm.EngineConfig `mapstructure:"engine"`
+}
+
+// ActorConfig adds the number of actors to an actor's settings.
+type ActorConfig struct {
+	// Count is the number of actors in this process; 0 means one per core.
+	Count int `mapstructure:"count"`
+
+	actor.Config `mapstructure:",squash"`
+}
+
+// SearchConfig says how passages are found.
+type SearchConfig struct {
+	// Cache is the number of answers that an actor process remembers; 0 means none.
+	Cache int `mapstructure:"cache"`
+	// BM25 is the scoring of the embedded index.
+	BM25 search.BM25Config `mapstructure:"bm25"`
+	// Client says where the retriever is and bounds requests to it. An empty URL
+	// asks the cluster for the run's own retriever.
+	Client search.ClientConfig `mapstructure:"client"`
+	// Server is the retriever role's HTTP server.
+	Server search.ServerConfig `mapstructure:"server"`
+}
+
+// EvalConfig says how policies are compared before and after training.
+type EvalConfig struct {
+	// Split is the split that the report's table is made on: dev or test.
+	Split string `mapstructure:"split"`
+	// Limit bounds the number of questions, spread evenly over the split; 0
+	// means all.
+	Limit int `mapstructure:"limit"`
+	// Temperature is that of evaluation episodes; 0 is greedy.
+	Temperature float32 `mapstructure:"temperature"`
+	// Skip leaves out the evaluation at the end of training.
+	Skip bool `mapstructure:"skip"`
+}
+
+// AdminConfig is the HTTP server of a process: /metrics, /healthz, /status.
+type AdminConfig struct {
+	// Listen is host:port; port 0 picks a free one, empty turns the server off.
+	Listen string `mapstructure:"listen"`
+	// StartTimeout bounds how long a role may take to get ready.
+	StartTimeout time.Duration `mapstructure:"start_timeout"`
+	// StopTimeout bounds how long roles may take to stop.
+	StopTimeout time.Duration `mapstructure:"stop_timeout"`
+}
+
+// DefaultConfig is the recipe of the built-in tasks on one machine.
+func DefaultConfig() Config {
+	c := Config{
+		Run:     RunConfig{Root: "runs", Seed: 1, KeepCheckpoints: 3},
+		Policy:  PolicyConfig{Engine: lm.DefaultEngineConfig()},
+		Episode: actor.DefaultEpisodeConfig(),
+		Actor:   ActorConfig{Config: actor.DefaultConfig()},
+		Search: SearchConfig{
+			Cache: 20000, BM25: search.DefaultBM25Config(), Client: search.DefaultClientConfig(), Server: search.DefaultServerConfig(),
+		},
+		Reward:  reward.DefaultConfig(),
+		Learner: learner.DefaultConfig(),
+		GRPO:    grpo.DefaultConfig(),
+		Trainer: lm.DefaultTrainerConfig(),
+		Replay:  replay.DefaultConfig(),
+		Judge:   rewardsrv.DefaultConfig(),
+		Bus:     bus.DefaultConfig(),
+		Cluster: cluster.DefaultConfig(),
+		Eval:    EvalConfig{Split: string(forager.Test)},
+		Admin:   AdminConfig{Listen: "127.0.0.1:0", StartTimeout: 60 * time.Second, StopTimeout: 30 * time.Second},
+	}
+	c.Search.BM25.TitleWeight = 4 // the built-in passages are found by their titles
+	c.Search.Client.URL = ""
+	return c
+}
+
+// Validate reports every section that cannot work, by name.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(section string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", section, err))
+		}
+	}
+	check("policy.engine", c.Policy.Engine.Validate())
+	check("episode", c.Episode.Validate())
+	check("actor", c.Actor.Validate())
+	check("search.bm25", c.Search.BM25.Validate())
+	client := c.Search.Client
+	if client.URL == "" {
+		client.URL = search.DefaultClientConfig().URL
+	}
+	check("search.client", client.Validate())
+	check("search.server", c.Search.Server.Validate())
+	check("reward", c.Reward.Validate())
+	check("learner", c.Learner.Validate())
+	check("grpo", c.GRPO.Validate())
+	check("trainer", c.Trainer.Validate())
+	check("replay", c.Replay.Validate())
+	check("judge", c.Judge.Validate())
+	check("bus", c.Bus.Validate())
+	check("cluster", c.Cluster.Validate())
+	if c.Run.Root == "" {
+		check("run", errors.New("root is empty, name the folder for run directories"))
+	}
+	if c.Run.KeepCheckpoints < 1 {
+		check("run", fmt.Errorf("keep_checkpoints is %d, want at least 1", c.Run.KeepCheckpoints))
+	}
+	if c.Actor.Count < 0 {
+		check("actor", fmt.Errorf("count is %d, want 0 or more", c.Actor.Count))
+	}
+	switch forager.Split(c.Eval.Split) {
+	case forager.Train, forager.Dev, forager.Test:
+	default:
+		check("eval", fmt.Errorf("split is %q, want train, dev or test", c.Eval.Split))
+	}
+	if c.Eval.Limit < 0 || c.Eval.Temperature < 0 {
+		check("eval", errors.New("limit and temperature must be 0 or more"))
+	}
+	if c.Admin.StartTimeout <= 0 || c.Admin.StopTimeout <= 0 {
+		check("admin", errors.New("start_timeout and stop_timeout must be more than 0"))
+	}
+	if (c.Data.Tasks == "") != (c.Data.Corpus == "") && !c.Data.EmptyCorpus {
+		check("data", errors.New("tasks and corpus go together: give both, or neither for the built-in world facts"))
+	}
+	return errors.Join(errs...)
+}
+
+// digest identifies the settings that must not change within a run: what is
+// asked, searched, rewarded and trained. Sizes, limits and addresses may.
+func (c *Config) digest() string {
+	data, err := json.Marshal([]any{c.Run.Seed, c.Data, c.Policy.Path, c.Episode, c.Search.BM25, c.Reward, c.GRPO, c.Learner.GroupSize})
+	if err != nil {
+		panic(err) // plain structs always encode
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}

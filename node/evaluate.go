@@ -1,0 +1,169 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/actor"
+	"github.com/forager-rl/forager/eval"
+	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/search"
+)
+
+// EvaluateOptions says what to evaluate.
+type EvaluateOptions struct {
+	// Policy is a policy folder; empty means Config.Policy.Path or the built-in.
+	Policy string
+	// Tasks are the questions; nil takes the held-out split of the configuration.
+	Tasks   []forager.Task
+	Logger  *slog.Logger
+	Phase   func(name string, done, total int)  // may be nil
+	Rollout func(forager.Task, forager.Rollout) // may be nil; sees every episode, in the order of the tasks
+}
+
+// Evaluate plays questions with one policy and scores the answers.
+func Evaluate(ctx context.Context, cfg Config, o EvaluateOptions) (eval.Report, error) {
+	if err := cfg.Validate(); err != nil {
+		return eval.Report{}, err
+	}
+	tasks := o.Tasks
+	if tasks == nil {
+		all, err := loadTasks(&cfg)
+		if err != nil {
+			return eval.Report{}, err
+		}
+		tasks = all.split(forager.Split(cfg.Eval.Split))
+	}
+	tasks = limited(tasks, cfg.Eval.Limit)
+	if len(tasks) == 0 {
+		return eval.Report{}, forager.WithHint(fmt.Errorf("no questions in split %s", cfg.Eval.Split), "choose another with --split")
+	}
+	policy := o.Policy
+	if policy == "" {
+		policy = cfg.Policy.Path
+	}
+	observer := Observer{Phase: o.Phase}
+	observer.phase("index", 0, 1)
+	arena, err := openArena(ctx, &cfg, o.Logger)
+	if err != nil {
+		return eval.Report{}, err
+	}
+	defer arena.close()
+	observer.phase("index", 1, 1)
+	rollouts, err := arena.play(ctx, policy, tasks, func(done int) { observer.phase("evaluate", done, len(tasks)) })
+	if err != nil {
+		return eval.Report{}, err
+	}
+	if o.Rollout != nil {
+		for i, r := range rollouts {
+			o.Rollout(tasks[i], r)
+		}
+	}
+	return assess(tasks, rollouts, cfg.Run.Seed)
+}
+
+func assess(tasks []forager.Task, rollouts []forager.Rollout, seed uint64) (eval.Report, error) {
+	return eval.Evaluate(tasks, rollouts, eval.DefaultConfig(), rand.New(rand.NewPCG(seed, 0)))
+}
+
+// arena is where policies are compared: an index, and engines made for each
+// policy in turn.
+type arena struct {
+	cfg       *Config
+	retriever search.Retriever
+	shut      func() error
+	logger    *slog.Logger
+}
+
+func openArena(ctx context.Context, cfg *Config, logger *slog.Logger) (*arena, error) {
+	a := &arena{cfg: cfg, logger: logger, shut: func() error { return nil }}
+	if cfg.Search.Client.URL != "" {
+		client, err := search.NewHTTPRetriever(cfg.Search.Client)
+		if err != nil {
+			return nil, err
+		}
+		a.retriever, a.shut = client, client.Close
+		return a, nil
+	}
+	index, _, shut, err := openIndex(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.retriever, a.shut = search.Cached(index, cfg.Search.Cache), shut
+	return a, nil
+}
+
+func (a *arena) close() {
+	if err := a.shut(); err != nil {
+		a.logger.Warn("the index was not closed", "error", err)
+	}
+}
+
+// play plays every task once, at the evaluation temperature. progress hears how
+// many are done.
+func (a *arena) play(ctx context.Context, policy string, tasks []forager.Task, progress func(done int)) ([]forager.Rollout, error) {
+	model, tok, err := loadPolicy(policy)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	engines := newGroup(a.logger, a.cfg.Admin.StopTimeout)
+	defer engines.stop()
+	defer cancel()
+	var players []*actor.Player
+	for i := range runtime.GOMAXPROCS(0) {
+		engine, err := lm.NewEngine(model, 0, tok, a.cfg.Policy.Engine)
+		if err != nil {
+			return nil, err
+		}
+		player, err := actor.NewPlayer(a.cfg.Episode, actor.PlayerDeps{
+			Run: "evaluation", Actor: fmt.Sprint(i), Generator: engine, Tokenizer: tok, Retriever: a.retriever, Clock: time.Now,
+		})
+		if err != nil {
+			return nil, err
+		}
+		engines.start(ctx, fmt.Sprintf("engine %d", i), engine.Run)
+		players = append(players, player)
+	}
+	rollouts := make([]forager.Rollout, len(tasks))
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	var failed error
+	next, done := 0, 0
+	for i := range len(players) * a.cfg.Policy.Engine.MaxSequences {
+		player := players[i%len(players)]
+		wait.Go(func() {
+			for {
+				mu.Lock()
+				n := next
+				next++
+				stop := n >= len(tasks) || failed != nil
+				mu.Unlock()
+				if stop {
+					return
+				}
+				r, _, err := player.Play(ctx, tasks[n], actor.SampleSeed(a.cfg.Run.Seed, n), a.cfg.Eval.Temperature)
+				r.ID = forager.RolloutID(r.Run, uint64(n), 0)
+				r.Group = uint64(n)
+				mu.Lock()
+				rollouts[n] = r
+				failed = errors.Join(failed, err)
+				done++
+				progress(done)
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return rollouts, failed
+}

@@ -1,0 +1,308 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/cluster"
+	"github.com/forager-rl/forager/learner"
+	"github.com/forager-rl/forager/learner/grpo"
+	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/policy/tokenizer"
+	"github.com/forager-rl/forager/replay"
+	"github.com/forager-rl/forager/reward"
+	"github.com/forager-rl/forager/rundir"
+)
+
+// startingPolicy is the folder in a run directory that keeps the policy that
+// the run started from: the reference of the divergence term and the first row
+// of the report.
+const startingPolicy = "policy"
+
+// learn takes the lease and trains until the run is finished or ctx is done. It
+// reports whether the run is finished. started, which may be nil, is called
+// when the learner is about to step.
+func (p *process) learn(ctx context.Context, started func(context.Context) error) (finished bool, err error) {
+	running := context.WithoutCancel(ctx)
+	if err := p.awaitCluster(ctx); err != nil {
+		return false, err
+	}
+	lease, err := p.acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	s, err := p.student(lease.Epoch)
+	if err != nil {
+		return false, errors.Join(err, p.cluster.ReleaseLease(running, lease))
+	}
+	defer s.close()
+
+	leased, lost := context.WithCancelCause(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		if err := p.cluster.KeepLease(leased, lease); err != nil {
+			lost(err)
+		}
+	}()
+	defer func() {
+		lost(nil)
+		<-kept
+		if released := p.release(running, lease); released != nil && !errors.Is(released, forager.ErrFenced) {
+			p.logger.Warn("the lease was not given back and will run out", "error", released)
+		}
+	}()
+	go func() { // a role that fails ends the learner too
+		select {
+		case failed := <-p.group.failed:
+			lost(failed)
+		case <-leased.Done():
+		}
+	}()
+	if started != nil {
+		if err := started(leased); err != nil {
+			return false, err
+		}
+	}
+	if err := s.learner.Run(leased); err != nil {
+		return false, err
+	}
+	if cause := context.Cause(leased); leased.Err() != nil && ctx.Err() == nil && !errors.Is(cause, context.Canceled) {
+		return false, cause
+	}
+	return s.learner.Finished(), nil
+}
+
+func (p *process) release(ctx context.Context, lease cluster.Lease) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return p.cluster.ReleaseLease(ctx, lease)
+}
+
+// acquire waits for the learner's lease. Another learner that holds it makes
+// this one stand by.
+func (p *process) acquire(ctx context.Context) (cluster.Lease, error) {
+	for told := false; ; {
+		lease, _, err := p.cluster.AcquireLease(ctx, p.name, p.cfg.Cluster.LeaseTTL)
+		if err == nil || !errors.Is(err, forager.ErrInUse) {
+			return lease, err
+		}
+		if !told {
+			p.observer.notice("another learner holds the lease: standing by")
+			told = true
+		}
+		if !sleep(ctx, p.cfg.Cluster.LeaseTTL/5) {
+			return cluster.Lease{}, ctx.Err()
+		}
+	}
+}
+
+// student is a learner and what must be closed after it.
+type student struct {
+	learner *learner.Learner
+	closers []func() error
+}
+
+func (s *student) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		_ = s.closers[i]() // logs of the run: their lines are flushed one by one
+	}
+}
+
+// student builds the learner from the newest checkpoint, or from the starting
+// policy.
+func (p *process) student(epoch uint64) (_ *student, err error) {
+	s := &student{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	checkpoints, err := p.dir.Checkpoints(p.cfg.Run.KeepCheckpoints)
+	if err != nil {
+		return nil, err
+	}
+	initial, tok, err := p.initialPolicy()
+	if err != nil {
+		return nil, err
+	}
+	trainer, state, err := p.resume(checkpoints, initial)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, func() error { trainer.Close(); return nil })
+	if err := fits(tok, trainer.Model()); err != nil {
+		return nil, err
+	}
+	recipe, err := reward.NewRecipe(p.cfg.Reward)
+	if err != nil {
+		return nil, err
+	}
+	algorithm := grpo.New(p.cfg.GRPO)
+	var reference learner.Scorer
+	if algorithm.NeedsReference() {
+		frozen, err := lm.NewTrainer(initial, p.cfg.Trainer)
+		if err != nil {
+			return nil, err
+		}
+		s.closers = append(s.closers, func() error { frozen.Close(); return nil })
+		reference = trainable{frozen}
+	}
+	tasks, err := p.dataset()
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, t := range tasks.split(forager.Train) {
+		ids = append(ids, t.ID)
+	}
+	stream, err := learner.NewTasks(ids, p.cfg.Run.Seed)
+	if err != nil {
+		return nil, forager.WithHint(err, "the task file has no row of the train split")
+	}
+	reporter, err := p.openReporter(state)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, reporter.close)
+	s.learner, err = learner.New(p.cfg.Learner, learner.Deps{
+		RunID: p.run, Seed: p.cfg.Run.Seed, Epoch: epoch,
+		Model: trainable{trainer}, Reference: reference, Algorithm: algorithm, Tasks: stream,
+		Reward: func(r *forager.Rollout) (float64, bool) {
+			total, _, missing := recipe.Combine(r.Rewards, r.Annotations)
+			return total, len(missing) < len(recipe.Sources())
+		},
+		Source:  source{replay.NewClient(caller{p.bus, serviceReplay}, epoch, sampleWait)},
+		Credits: creditWriter{p.bus},
+		Publisher: &publisher{
+			bus: p.bus, cluster: p.cluster, trainer: trainer, run: p.run, epoch: epoch, clock: p.clock, logger: p.logger,
+		},
+		Checkpoints: &checkpointer{
+			checkpoints: checkpoints, cluster: p.cluster, epoch: epoch, trainer: trainer, tokenizer: tok, logger: p.logger,
+		},
+		Reporter: reporter, Resume: state, Logger: p.logger, Clock: p.clock,
+	})
+	return s, err
+}
+
+func fits(tok *tokenizer.Tokenizer, m *lm.Model) error {
+	if tok.VocabSize() > m.Arch.VocabSize {
+		return fmt.Errorf("the tokenizer has %d tokens, the model %d: %w", tok.VocabSize(), m.Arch.VocabSize, forager.ErrArchitecture)
+	}
+	return nil
+}
+
+// initialPolicy reads the starting policy and keeps a copy in the run directory,
+// so that the run does not change when the original does.
+func (p *process) initialPolicy() (*lm.Model, *tokenizer.Tokenizer, error) {
+	kept := filepath.Join(p.dir.Path(), startingPolicy)
+	if _, err := os.Stat(kept); err == nil {
+		return loadPolicy(kept)
+	}
+	model, tok, err := loadPolicy(p.cfg.Policy.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return model, tok, savePolicy(kept, model, tok)
+}
+
+// savePolicy writes a policy folder, whole or not at all.
+func savePolicy(dir string, model *lm.Model, tok *tokenizer.Tokenizer) error {
+	temp, err := os.MkdirTemp(filepath.Dir(dir), ".policy-")
+	if err != nil {
+		return fmt.Errorf("save policy: %w", err)
+	}
+	defer os.RemoveAll(temp)
+	if err := errors.Join(os.Chmod(temp, 0o755), model.Save(temp), tok.Save(filepath.Join(temp, tokenizerFile))); err != nil {
+		return fmt.Errorf("save policy: %w", err)
+	}
+	if err := os.Rename(temp, dir); err != nil {
+		return fmt.Errorf("save policy: %w", err)
+	}
+	return nil
+}
+
+// resume restores the newest complete checkpoint, or starts with the initial
+// policy when there is none.
+func (p *process) resume(checkpoints *rundir.Checkpoints, initial *lm.Model) (*lm.Trainer, *learner.State, error) {
+	latest, err := checkpoints.Latest()
+	if errors.Is(err, forager.ErrNotFound) {
+		trainer, err := lm.NewTrainer(initial.Clone(), p.cfg.Trainer)
+		return trainer, nil, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, skipped := range latest.Skipped {
+		p.logger.Warn("a damaged checkpoint was passed over", "error", skipped)
+		p.observer.notice("a damaged checkpoint was passed over: %v", skipped)
+	}
+	trainer, state, err := restore(latest.Dir, p.cfg.Trainer)
+	if err != nil {
+		return nil, nil, err
+	}
+	if trainer.Model().Arch.String() != initial.Arch.String() {
+		trainer.Close()
+		return nil, nil, forager.WithHint(
+			fmt.Errorf("checkpoint %s holds %s, the run trains %s: %w", latest.Dir, trainer.Model().Arch, initial.Arch, forager.ErrArchitecture),
+			"start a new run for another architecture")
+	}
+	p.observer.notice("resuming at step %d from %s", state.Step, latest.Dir)
+	return trainer, state, nil
+}
+
+// reporter writes metrics.jsonl and TensorBoard events and tells the observer.
+type reporter struct {
+	process *process
+	metrics *rundir.Metrics
+	board   *rundir.TensorBoard
+	begun   time.Time
+	first   uint64 // step that this process started after
+}
+
+func (p *process) openReporter(resumed *learner.State) (*reporter, error) {
+	r := &reporter{process: p, begun: p.clock()}
+	if resumed != nil {
+		r.first = resumed.Step
+	}
+	var err error
+	if r.metrics, err = p.dir.OpenMetrics(r.first); err != nil {
+		return nil, err
+	}
+	if r.board, err = p.dir.OpenTensorBoard(resumed != nil, r.first, p.clock); err != nil {
+		return nil, errors.Join(err, r.metrics.Close())
+	}
+	return r, nil
+}
+
+func (r *reporter) close() error { return errors.Join(r.metrics.Close(), r.board.Close()) }
+
+// Step implements learner.Reporter.
+func (r *reporter) Step(m learner.StepMetrics) {
+	values := map[string]float64{}
+	data, err := json.Marshal(m)
+	if err == nil {
+		err = json.Unmarshal(data, &values)
+	}
+	delete(values, "step")
+	if err = errors.Join(err, r.metrics.Append(m.Step, values), r.board.Append(m.Step, values)); err != nil {
+		r.process.logger.Error("metrics of a step were not written", "step", m.Step, "error", err)
+	}
+	cfg := r.process.cfg.Learner
+	update := StepUpdate{StepMetrics: m, Steps: cfg.Steps, Limit: cfg.TimeLimit}
+	if done := m.Step - r.first; done > 0 {
+		each := r.process.clock().Sub(r.begun) / time.Duration(done)
+		update.Remaining = each * time.Duration(cfg.Steps-min(cfg.Steps, m.Step))
+	}
+	if cfg.TimeLimit > 0 {
+		left := max(0, cfg.TimeLimit-time.Duration(m.ElapsedSeconds*float64(time.Second)))
+		update.Remaining = min(update.Remaining, left)
+	}
+	r.process.observer.step(update)
+}

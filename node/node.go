@@ -1,0 +1,289 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/bus"
+	"github.com/forager-rl/forager/cluster"
+	"github.com/forager-rl/forager/learner"
+	"github.com/forager-rl/forager/rundir"
+)
+
+// Role is a service that a process can play.
+type Role string
+
+// The roles. A process with the nats role carries the bus for all others.
+const (
+	RoleNATS         Role = "nats"
+	RoleCluster      Role = "cluster"
+	RoleReplay       Role = "replay"
+	RoleRewardServer Role = "rewardsrv"
+	RoleRetriever    Role = "retriever"
+	RoleLearner      Role = "learner"
+	RoleActor        Role = "actor"
+)
+
+// StepUpdate tells a person how training goes.
+type StepUpdate struct {
+	learner.StepMetrics
+	Steps     uint64        // of the run
+	Limit     time.Duration // of the run; 0 means none
+	Remaining time.Duration // estimated
+}
+
+// Observer is how a process shows what it does. All fields may be nil.
+type Observer struct {
+	Step   func(StepUpdate)
+	Phase  func(name string, done, total int) // long work other than steps
+	Notice func(text string)                  // one line for a person
+}
+
+func (o Observer) step(u StepUpdate) {
+	if o.Step != nil {
+		o.Step(u)
+	}
+}
+
+func (o Observer) phase(name string, done, total int) {
+	if o.Phase != nil {
+		o.Phase(name, done, total)
+	}
+}
+
+func (o Observer) notice(format string, args ...any) {
+	if o.Notice != nil {
+		o.Notice(fmt.Sprintf(format, args...))
+	}
+}
+
+// process is one running process: what its roles share.
+type process struct {
+	cfg      Config
+	run      string
+	dir      *rundir.Dir
+	logger   *slog.Logger
+	observer Observer
+	registry *prometheus.Registry
+	clock    func() time.Time
+	name     string // of this process among others: host and process id
+
+	group   *group
+	bus     *bus.Bus
+	cluster *cluster.Client
+	tasks   *dataset
+}
+
+func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Observer) (*process, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("name of this machine: %w", err)
+	}
+	cfg.Trainer.MicroBatchTokens = cfg.Learner.MicroBatchTokens
+	cfg.Trainer.Temperature = 1
+	if cfg.Episode.Temperature > 0 {
+		cfg.Trainer.Temperature = cfg.Episode.Temperature
+	}
+	return &process{
+		cfg: cfg, run: dir.ID(), dir: dir, logger: logger, observer: observer, registry: prometheus.NewRegistry(),
+		clock: time.Now, name: fmt.Sprintf("%s-%d", host, os.Getpid()), group: newGroup(logger, cfg.Admin.StopTimeout),
+	}, nil
+}
+
+// openBus joins the bus; with embedded it carries one, whose store lies in the
+// run directory.
+func (p *process) openBus(ctx context.Context, embedded bool) error {
+	cfg := p.cfg.Bus
+	cfg.Run = p.run
+	if embedded {
+		cfg.URL, cfg.StoreDir = "", filepath.Join(p.dir.Path(), "nats")
+	} else if cfg.URL == "" {
+		return forager.WithHint(errors.New("no NATS server is named"), "give its address with --nats nats://host:4222, or start one with: forager nats")
+	}
+	b, err := bus.Open(ctx, cfg, p.logger)
+	if err != nil {
+		return err
+	}
+	p.bus, p.cluster = b, clusterClient(b)
+	return nil
+}
+
+// close ends the roles, then the bus.
+func (p *process) close() error {
+	p.group.stop()
+	if p.bus == nil {
+		return nil
+	}
+	return p.bus.Close()
+}
+
+// dataset reads the tasks once.
+func (p *process) dataset() (*dataset, error) {
+	if p.tasks == nil {
+		tasks, err := loadTasks(&p.cfg)
+		if err != nil {
+			return nil, err
+		}
+		p.tasks = tasks
+	}
+	return p.tasks, nil
+}
+
+// random gives an unpredictable source for what must not be guessed.
+func unpredictable() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
+
+// startRole starts one role and waits until it can be used.
+func (p *process) startRole(ctx context.Context, role Role) error {
+	start := map[Role]func(context.Context) error{
+		RoleCluster:      p.startCluster,
+		RoleReplay:       p.startReplay,
+		RoleRewardServer: p.startRewardServer,
+		RoleRetriever:    p.startRetriever,
+		RoleActor:        p.startActors,
+	}[role]
+	if start == nil {
+		return fmt.Errorf("unknown role %q", role)
+	}
+	begun := p.clock()
+	if err := start(ctx); err != nil {
+		return fmt.Errorf("start %s: %w", role, err)
+	}
+	p.logger.Info("role is up", "role", role, "took", p.clock().Sub(begun).Round(time.Millisecond))
+	return nil
+}
+
+// RoleOptions says how to run roles in a process of their own.
+type RoleOptions struct {
+	Roles []Role
+	// Dir is the run directory; roles on one machine may share it. It is made
+	// when absent, and its last element is the run id.
+	Dir    string
+	Logger *slog.Logger
+	Observer
+	// Stop asks for an orderly end; cancelling the context for a prompt one.
+	Stop <-chan struct{}
+}
+
+// RunRoles runs roles in this process until it is told to stop or one of them
+// fails. All but the nats role need a bus under Config.Bus.URL. A learner ends
+// the process when the run is finished.
+func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if o.Dir == "" {
+		return forager.WithHint(errors.New("no directory for the role's state"), "name the run with --run ID or its folder with --dir runs/ID")
+	}
+	dir, err := openOrCreate(o.Dir)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-o.Stop:
+			cancel(errStop)
+		case <-ctx.Done():
+		}
+	}()
+	defer func() { cancel(nil); <-stopped }()
+
+	embedded, learns := false, false
+	for _, role := range o.Roles {
+		if stateful(role) {
+			unlock, err := dir.Lock(string(role))
+			if err != nil {
+				return err
+			}
+			defer func() { _ = unlock() }()
+		}
+		embedded = embedded || role == RoleNATS
+		learns = learns || role == RoleLearner
+	}
+	p, err := newProcess(cfg, dir, o.Logger, o.Observer)
+	if err != nil {
+		return err
+	}
+	if err := p.openBus(ctx, embedded); err != nil {
+		return err
+	}
+	// Roles outlive the signal to stop, so that they end in order.
+	running := context.WithoutCancel(ctx)
+	err = p.play(ctx, running, o.Roles, learns)
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = nil
+	}
+	return errors.Join(err, p.close())
+}
+
+var errStop = errors.New("told to stop")
+
+// stateful roles own files; two processes must not.
+func stateful(r Role) bool {
+	switch r {
+	case RoleNATS, RoleCluster, RoleReplay, RoleLearner:
+		return true
+	}
+	return false
+}
+
+// play starts the roles and waits for the end.
+func (p *process) play(ctx, running context.Context, roles []Role, learns bool) error {
+	if err := p.startAdmin(running); err != nil {
+		return err
+	}
+	var names []string
+	for _, role := range roles {
+		names = append(names, string(role))
+		switch role {
+		case RoleNATS:
+			p.observer.notice("NATS with JetStream at %s", p.bus.URL())
+		case RoleLearner:
+		default:
+			if err := p.startRole(running, role); err != nil {
+				return err
+			}
+		}
+	}
+	p.observer.notice("%s ready (run %s)", strings.Join(names, ", "), p.run)
+	if !learns {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-p.group.failed:
+			return err
+		}
+	}
+	_, err := p.learn(ctx, nil)
+	return err
+}
+
+// openOrCreate finds or makes a run directory. Several processes may do so at
+// the same moment.
+func openOrCreate(path string) (*rundir.Dir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	if dir, err := rundir.Open(abs); err == nil {
+		return dir, nil
+	}
+	dir, err := rundir.Create(filepath.Dir(abs), filepath.Base(abs))
+	if errors.Is(err, forager.ErrInUse) {
+		return rundir.Open(abs)
+	}
+	return dir, err
+}

@@ -1,0 +1,279 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/actor"
+	"github.com/forager-rl/forager/cluster"
+	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/replay"
+	"github.com/forager-rl/forager/rewardsrv"
+	"github.com/forager-rl/forager/search"
+)
+
+// startCluster opens the Raft group and answers for it on the bus.
+func (p *process) startCluster(ctx context.Context) error {
+	c, err := cluster.Open(p.cfg.Cluster, filepath.Join(p.dir.Path(), "raft"), p.logger, p.clock)
+	if err != nil {
+		return err
+	}
+	p.group.start(ctx, "cluster", func(ctx context.Context) error {
+		return errors.Join(c.Run(ctx), c.Close())
+	})
+	if err := c.WaitLeader(ctx); err != nil {
+		return err
+	}
+	p.group.start(ctx, "cluster service", func(ctx context.Context) error {
+		return p.bus.Serve(ctx, serviceCluster, c.Handle)
+	})
+	return p.awaitCluster(ctx)
+}
+
+// awaitCluster waits until the cluster answers and agrees that this is its run.
+func (p *process) awaitCluster(ctx context.Context) error {
+	var other error
+	err := retryUntil(ctx, "wait for the cluster", p.cfg.Admin.StartTimeout, func(ctx context.Context) error {
+		err := p.cluster.SetRun(ctx, cluster.Run{ID: p.run, ConfigDigest: p.cfg.digest()})
+		if errors.Is(err, cluster.ErrOtherRun) {
+			other = err
+			return nil
+		}
+		return err
+	})
+	if other != nil {
+		return forager.WithHint(other, "use the settings that the run was started with (its config.yaml), or start a new run")
+	}
+	return err
+}
+
+// startReplay opens the table and answers for it on the bus.
+func (p *process) startReplay(ctx context.Context) error {
+	service, err := replay.NewService(filepath.Join(p.dir.Path(), "replay"), p.run, p.cfg.Replay, replay.ServiceDeps{
+		Batches: groupReader{p.bus, p.logger}, Labels: annotations{p.bus}, Archive: archive{p.dir.RolloutsPath()},
+		Logger: p.logger, Registerer: p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	p.group.start(ctx, "replay", service.Run)
+	p.group.start(ctx, "replay service", func(ctx context.Context) error {
+		return p.bus.Serve(ctx, serviceReplay, service.Handle)
+	})
+	return retryUntil(ctx, "wait for replay", p.cfg.Admin.StartTimeout, func(ctx context.Context) error {
+		_, err := replay.NewClient(caller{p.bus, serviceReplay}, 0, sampleWait).Stats(ctx)
+		return p.unlessFailed(err)
+	})
+}
+
+// unlessFailed prefers the failure of a role to the error that it caused.
+func (p *process) unlessFailed(err error) error {
+	if err == nil {
+		return nil
+	}
+	select {
+	case failed := <-p.group.failed:
+		p.group.failed <- failed // for whoever waits at the end
+		return fmt.Errorf("%w: %w", errRoleFailed, failed)
+	default:
+		return err
+	}
+}
+
+var errRoleFailed = errors.New("a role failed")
+
+// startRewardServer labels what the actors do.
+func (p *process) startRewardServer(ctx context.Context) error {
+	tasks, err := p.dataset()
+	if err != nil {
+		return err
+	}
+	server, err := rewardsrv.New(p.cfg.Judge, rewardsrv.Deps{
+		Intake: digestReader{p.bus, p.logger}, Output: annotations{p.bus}, History: annotations{p.bus}, Tasks: tasks,
+		Logger: p.logger, Registerer: p.registry, Now: p.clock, Random: unpredictable(),
+	})
+	if err != nil {
+		return err
+	}
+	p.group.start(ctx, "reward server", server.Run)
+	return nil
+}
+
+// startRetriever indexes the corpus, serves it over HTTP and registers the
+// address with the cluster.
+func (p *process) startRetriever(ctx context.Context) error {
+	if err := p.awaitCluster(ctx); err != nil {
+		return err
+	}
+	p.observer.phase("index", 0, 1)
+	index, passages, shut, err := openIndex(ctx, &p.cfg)
+	if err != nil {
+		return err
+	}
+	p.observer.phase("index", 1, 1)
+	registry := prometheus.NewRegistry() // served by the retriever itself
+	server, err := search.NewServer(p.cfg.Search.Server, index, passages, p.logger, registry)
+	if err != nil {
+		return errors.Join(err, shut())
+	}
+	address, err := server.Listen()
+	if err != nil {
+		return errors.Join(err, shut())
+	}
+	p.group.start(ctx, "retriever", func(ctx context.Context) error {
+		return errors.Join(server.Run(ctx), shut())
+	})
+	return p.cluster.Register(ctx, cluster.Service{
+		Name: retrieverService, Instance: p.name, Role: string(RoleRetriever), Address: "http://" + reachable(address),
+	}, 0)
+}
+
+// reachable replaces "all addresses" by this machine's loopback address.
+func reachable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
+	}
+	return a.String()
+}
+
+// retriever connects to the configured retriever, or to the run's own.
+func (p *process) retriever(ctx context.Context) (search.Retriever, error) {
+	cfg := p.cfg.Search.Client
+	if cfg.URL == "" {
+		err := retryUntil(ctx, "find the run's retriever", p.cfg.Admin.StartTimeout, func(ctx context.Context) error {
+			list, err := p.cluster.Lookup(ctx, retrieverService)
+			if err != nil {
+				return err
+			}
+			if len(list) == 0 {
+				return forager.WithHint(fmt.Errorf("retriever: %w", forager.ErrNotFound), "start one with: forager retriever")
+			}
+			cfg.URL = list[len(list)-1].Address
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	client, err := search.NewHTTPRetriever(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return search.Cached(client, p.cfg.Search.Cache), nil
+}
+
+// startActors waits for the first weights, then plays.
+func (p *process) startActors(ctx context.Context) error {
+	tasks, err := p.dataset()
+	if err != nil {
+		return err
+	}
+	if err := p.awaitCluster(ctx); err != nil {
+		return err
+	}
+	p.group.start(ctx, "actors", func(ctx context.Context) error {
+		crew, err := p.hire(ctx, tasks)
+		if err != nil {
+			return err
+		}
+		return crew.run(ctx)
+	})
+	return nil
+}
+
+// crew is the actors of this process, which share what they fetch.
+type crew struct {
+	process *process
+	watcher *weightsWatcher
+	actors  []*actor.Actor
+}
+
+// hire makes the actors once there are weights and a retriever.
+func (p *process) hire(ctx context.Context, tasks *dataset) (*crew, error) {
+	retriever, err := p.retriever(ctx)
+	if err != nil {
+		return nil, err
+	}
+	initial, tok, err := loadPolicy(p.cfg.Policy.Path)
+	if err != nil {
+		return nil, err
+	}
+	c := &crew{process: p, watcher: &weightsWatcher{bus: p.bus, cluster: p.cluster, logger: p.logger}}
+	var version forager.Version
+	for waited := 0; ; waited++ {
+		m, err := p.cluster.Manifest(ctx)
+		if err == nil {
+			var model *lm.Model
+			if model, err = fetchWeights(ctx, p.bus, m); err == nil {
+				if model.Arch.String() != initial.Arch.String() {
+					return nil, fmt.Errorf("the run trains %s, this process has a tokenizer for %s: %w", model.Arch, initial.Arch, forager.ErrArchitecture)
+				}
+				initial, version = model, m.Version
+				break
+			}
+		}
+		if waited%20 == 19 {
+			p.logger.Info("waiting for the first weights of the learner", "error", err)
+		}
+		if !sleep(ctx, pollWeights/10) {
+			return nil, ctx.Err()
+		}
+	}
+	count := p.cfg.Actor.Count
+	if count == 0 {
+		count = runtime.GOMAXPROCS(0)
+	}
+	for i := range count {
+		engine, err := lm.NewEngine(initial, version, tok, p.cfg.Policy.Engine)
+		if err != nil {
+			return nil, err
+		}
+		c.watcher.engines = append(c.watcher.engines, engine)
+		name := fmt.Sprintf("%s-%d", p.name, i)
+		player, err := actor.NewPlayer(p.cfg.Episode, actor.PlayerDeps{
+			Run: p.run, Actor: name, Generator: engine, Tokenizer: tok, Retriever: retriever, Clock: p.clock,
+		})
+		if err != nil {
+			return nil, err
+		}
+		a, err := actor.New(p.cfg.Actor.Config, actor.Deps{
+			Player: player, Credits: creditReader{p.bus, p.logger}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
+			Tasks: tasks, Logger: p.logger,
+			Registry: prometheus.WrapRegistererWith(prometheus.Labels{"actor": fmt.Sprint(i)}, p.registry),
+		})
+		if err != nil {
+			return nil, err
+		}
+		c.actors = append(c.actors, a)
+	}
+	return c, nil
+}
+
+// run plays until ctx is done. Engines and weights go on until the actors have
+// drained.
+func (c *crew) run(ctx context.Context) error {
+	g := newGroup(c.process.logger, c.process.cfg.Admin.StopTimeout)
+	running := context.WithoutCancel(ctx)
+	defer g.stop()
+	for i, e := range c.watcher.engines {
+		g.start(running, fmt.Sprintf("engine %d", i), e.Run)
+	}
+	g.start(running, "weights", c.watcher.Run)
+	for i, a := range c.actors {
+		g.start(running, fmt.Sprintf("actor %d", i), a.Run)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-g.failed:
+		return err
+	}
+}
