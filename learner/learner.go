@@ -187,9 +187,17 @@ func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Durat
 	}
 	trained := l.Clock()
 
+	metrics.Step, metrics.Version = l.state.Step, l.state.Version
+	metrics.NonFinite = l.state.NonFinite
+	metrics.TotalTrained, metrics.TotalRolledOut = l.state.Trained, l.state.RolledOut
+	metrics.CreditsOpen = len(l.state.Budget.Open)
+	metrics.WaitSeconds = gathered.Sub(begun).Seconds()
+	metrics.TrainSeconds = trained.Sub(gathered).Seconds()
+	l.state.Elapsed = elapsed()
+	l.state.Metrics = metrics.ending(trained.Sub(begun), l.state.Elapsed)
+
 	last, cancel := l.finishing(ctx)
 	defer cancel()
-	l.state.Elapsed = elapsed()
 	durable := l.state.Step%l.config.CheckpointEvery == 0 || l.state.Step == l.config.Steps
 	if durable {
 		if err := l.checkpoint(last); err != nil {
@@ -208,20 +216,9 @@ func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Durat
 		}
 	}
 	done := l.Clock()
-
-	metrics.Step, metrics.Version = l.state.Step, l.state.Version
-	metrics.NonFinite = l.state.NonFinite
-	metrics.TotalTrained, metrics.TotalRolledOut = l.state.Trained, l.state.RolledOut
-	metrics.CreditsOpen = len(l.state.Budget.Open)
-	metrics.WaitSeconds = gathered.Sub(begun).Seconds()
-	metrics.TrainSeconds = trained.Sub(gathered).Seconds()
 	metrics.CheckpointSeconds = saved.Sub(trained).Seconds()
 	metrics.PublishSeconds = done.Sub(saved).Seconds()
-	metrics.Seconds = done.Sub(begun).Seconds()
-	metrics.ElapsedSeconds = elapsed().Seconds()
-	if metrics.Seconds > 0 {
-		metrics.TokensPerSecond = float64(metrics.RolledOutTokens) / metrics.Seconds
-	}
+	metrics = metrics.ending(done.Sub(begun), elapsed())
 	l.Reporter.Step(metrics)
 	return nil
 }

@@ -1,6 +1,10 @@
 package learner
 
-import "github.com/forager-rl/forager"
+import (
+	"time"
+
+	"github.com/forager-rl/forager"
+)
 
 // StepMetrics describes one finished step. Means over rollouts cover every
 // group that was sampled for the step, including those that taught nothing.
@@ -51,6 +55,15 @@ type StepMetrics struct {
 	PublishSeconds    float64 `json:"publish_seconds"`   // with the commit to replay
 	TokensPerSecond   float64 `json:"tokens_per_second"` // rolled out tokens over the whole step
 	ElapsedSeconds    float64 `json:"elapsed_seconds"`   // of the run
+}
+
+// ending fills what depends on when the step ended.
+func (m StepMetrics) ending(took, elapsed time.Duration) StepMetrics {
+	m.Seconds, m.ElapsedSeconds = took.Seconds(), elapsed.Seconds()
+	if took > 0 {
+		m.TokensPerSecond = float64(m.RolledOutTokens) / took.Seconds()
+	}
+	return m
 }
 
 // rolloutTally adds up what StepMetrics says about rollouts.

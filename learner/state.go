@@ -19,6 +19,10 @@ type State struct {
 	NonFinite uint64          `json:"non_finite"`
 	Trained   uint64          `json:"trained_tokens"`    // tokens that went through updates
 	RolledOut uint64          `json:"rolled_out_tokens"` // tokens of every rollout sampled
+
+	// Metrics is what is known of the last step when its checkpoint is made, for
+	// a reporter that did not live to hear of it.
+	Metrics StepMetrics `json:"metrics"`
 }
 
 // Validate reports a state that cannot be resumed by a run.

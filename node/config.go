@@ -173,7 +173,12 @@ func (c *Config) Validate() error {
 	check("trainer", c.Trainer.Validate())
 	check("replay", c.Replay.Validate())
 	check("judge", c.Judge.Validate())
-	check("bus", c.Bus.Validate())
+	transport := c.Bus
+	transport.Run = "run" // known later
+	if transport.URL == "" {
+		transport.StoreDir = "store"
+	}
+	check("bus", transport.Validate())
 	check("cluster", c.Cluster.Validate())
 	if c.Run.Root == "" {
 		check("run", errors.New("root is empty, name the folder for run directories"))

@@ -278,20 +278,45 @@ func (p *process) openReporter(resumed *learner.State) (*reporter, error) {
 	if r.board, err = p.dir.OpenTensorBoard(resumed != nil, r.first, p.clock); err != nil {
 		return nil, errors.Join(err, r.metrics.Close())
 	}
+	if resumed != nil && resumed.Metrics.Step == resumed.Step {
+		if err := r.repair(resumed.Metrics); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+	}
 	return r, nil
+}
+
+// repair writes the metrics of the checkpoint's step when a crash came between
+// the checkpoint and the report.
+func (r *reporter) repair(m learner.StepMetrics) error {
+	rows, err := rundir.ReadMetrics(r.process.dir.MetricsPath())
+	if err != nil {
+		return err
+	}
+	if n := len(rows); n > 0 && rows[n-1].Step >= m.Step {
+		return nil
+	}
+	return r.write(m)
+}
+
+func (r *reporter) write(m learner.StepMetrics) error {
+	values := map[string]float64{}
+	data, err := json.Marshal(m)
+	if err == nil {
+		err = json.Unmarshal(data, &values)
+	}
+	if err != nil {
+		return fmt.Errorf("metrics of step %d: %w", m.Step, err)
+	}
+	delete(values, "step")
+	return errors.Join(r.metrics.Append(m.Step, values), r.board.Append(m.Step, values))
 }
 
 func (r *reporter) close() error { return errors.Join(r.metrics.Close(), r.board.Close()) }
 
 // Step implements learner.Reporter.
 func (r *reporter) Step(m learner.StepMetrics) {
-	values := map[string]float64{}
-	data, err := json.Marshal(m)
-	if err == nil {
-		err = json.Unmarshal(data, &values)
-	}
-	delete(values, "step")
-	if err = errors.Join(err, r.metrics.Append(m.Step, values), r.board.Append(m.Step, values)); err != nil {
+	if err := r.write(m); err != nil {
 		r.process.logger.Error("metrics of a step were not written", "step", m.Step, "error", err)
 	}
 	cfg := r.process.cfg.Learner

@@ -64,16 +64,16 @@ func NewNames(real *World) *Names {
 func (n *Names) Using(rng *rand.Rand) func(kind string) string {
 	return func(kind string) string {
 		for {
-			if name := n.compose(rng, kind); n.allowed(name) {
+			if name := n.compose(rng, kind); n.Allowed(name) {
 				return name
 			}
 		}
 	}
 }
 
-// allowed reports whether a name may be shown in a demonstration. Most random
+// Allowed reports whether a name may be shown in a demonstration. Most random
 // letters may, so that asking again soon ends.
-func (n *Names) allowed(name string) bool {
+func (n *Names) Allowed(name string) bool {
 	text := plain(name)
 	return !n.forbidden[text] && !slices.ContainsFunc(strings.Fields(text), func(word string) bool { return n.forbidden[word] })
 }

@@ -1,0 +1,77 @@
+package warmstart
+
+import (
+	"math/rand/v2"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/forager-rl/forager/policy/tokenizer"
+	"github.com/forager-rl/forager/search/worldfacts"
+)
+
+// Shares of the names that a demonstration invents.
+const (
+	pieceNames    = 0.4  // made of random pieces of the vocabulary
+	accentedWords = 0.08 // words with an accent, of those
+)
+
+// namer invents names for demonstrations. Names that sound real teach what
+// usually follows what; to copy whatever stands there a policy must also have
+// met any token after any other, so that part of the names is random pieces of
+// the vocabulary.
+type namer struct {
+	names  *worldfacts.Names
+	pieces []string // tokens of letters alone, lower case
+}
+
+func newNamer(names *worldfacts.Names, tok *tokenizer.Tokenizer) *namer {
+	n := &namer{names: names}
+	for id := range int32(tok.VocabSize()) {
+		piece := strings.TrimPrefix(string(tok.TokenBytes(id)), " ")
+		if piece != "" && utf8.ValidString(piece) && strings.IndexFunc(piece, func(r rune) bool { return !unicode.IsLetter(r) }) < 0 {
+			n.pieces = append(n.pieces, strings.ToLower(piece))
+		}
+	}
+	return n
+}
+
+// using returns a name function for worldfacts.Invent.
+func (n *namer) using(random *rand.Rand) func(kind string) string {
+	plausible := n.names.Using(random)
+	return func(kind string) string {
+		if random.Float64() >= pieceNames {
+			return plausible(kind)
+		}
+		for {
+			name := n.word(random)
+			switch {
+			case kind == worldfacts.KindCurrency:
+				name += " " + strings.ToLower(n.word(random))
+			case random.IntN(4) == 0:
+				name += " " + n.word(random)
+			}
+			if n.names.Allowed(name) {
+				return name
+			}
+		}
+	}
+}
+
+// word strings one to three pieces together.
+func (n *namer) word(random *rand.Rand) string {
+	var b strings.Builder
+	for range 1 + random.IntN(3) {
+		b.WriteString(n.pieces[random.IntN(len(n.pieces))])
+	}
+	letters := []rune(b.String())
+	if random.Float64() < accentedWords {
+		accents := []rune("áâãäåçèéêëíîïñóôõöøúüāī")
+		letters[random.IntN(len(letters))] = accents[random.IntN(len(accents))]
+	}
+	if len(letters) == 1 {
+		letters = append(letters, []rune(n.pieces[random.IntN(len(n.pieces))])...)
+	}
+	letters[0] = unicode.ToUpper(letters[0])
+	return string(letters)
+}
