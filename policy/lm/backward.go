@@ -143,7 +143,7 @@ func (t *Trainer) backward(seqs []Sequence) {
 		t.attentionBackward(la)
 		t.workers.rows(rows, func(_, from, to int) {
 			for r := from; r < to; r++ {
-				t.rope.rotate(acts.dQKV[r*width:][:q+kv], position[r], -1)
+				t.rope.back(acts.dQKV[r*width:][:q+kv], position[r])
 			}
 		})
 		pool.MatMul(acts.dh, d, acts.dQKV, width, w.qkv, d, rows, d, width, false)
@@ -165,9 +165,9 @@ func (t *Trainer) normBackward(dGain, dy, x, gain, scale []float32) {
 	acts.gains = grow(acts.gains, blocks(acts.rows)*d)
 	clear(acts.gains)
 	t.workers.rows(acts.rows, func(block, from, to int) {
-		part := acts.gains[block*d:][:d]
+		part, scratch := acts.gains[block*d:][:d], make([]float32, d)
 		for r := from; r < to; r++ {
-			rmsNormBackward(acts.dx[r*d:][:d], part, dy[r*d:][:d], x[r*d:][:d], gain, scale[r])
+			rmsNormBackward(acts.dx[r*d:][:d], part, dy[r*d:][:d], x[r*d:][:d], gain, scratch, scale[r])
 		}
 	})
 	for b := range blocks(acts.rows) {

@@ -108,7 +108,7 @@ func (t *Trainer) forward(seqs []Sequence) {
 		pool.MatMulTransB(la.qkv, width, la.h1, d, w.qkv, d, rows, width, d, false)
 		t.workers.rows(rows, func(_, from, to int) {
 			for r := from; r < to; r++ {
-				t.rope.rotate(la.qkv[r*width:][:q+kv], position[r], 1)
+				t.rope.rotate(la.qkv[r*width:][:q+kv], position[r])
 			}
 		})
 		t.attention(la)

@@ -36,7 +36,7 @@ func (p *packedModel) forward(w *workers, rope rope, b *batch) []float32 {
 		w.pool.MatMulPacked(p.qkv, width, p.h, d, layer.qkv, n, false)
 		for i, r := range b.rows {
 			qkv := p.qkv[i*width:][:width]
-			rope.rotate(qkv[:q+kv], r.position, 1)
+			rope.rotate(qkv[:q+kv], r.position)
 			keys, values := r.session.keys[l], r.session.values[l]
 			at := r.position
 			for h := range kv {

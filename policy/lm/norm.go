@@ -10,21 +10,16 @@ import (
 // 1/sqrt(mean(x²)+eps) (Zhang and Sennrich 2019, arXiv 1910.07467).
 func rmsNorm(dst, x, gain []float32, eps float32) float32 {
 	inverse := float32(1 / math.Sqrt(float64(kernel.Dot(x, x))/float64(len(x))+float64(eps)))
-	for i, v := range x {
-		dst[i] = v * inverse * gain[i]
-	}
+	kernel.Mul(dst, x, gain, inverse)
 	return inverse
 }
 
-// rmsNormBackward adds the gradient of rmsNorm to dx and dGain.
-func rmsNormBackward(dx, dGain, dy, x, gain []float32, inverse float32) {
-	var dot float32
-	for i, v := range x {
-		dot += dy[i] * gain[i] * v
-	}
-	c := dot * inverse * inverse * inverse / float32(len(x))
-	for i, v := range x {
-		dx[i] += dy[i]*gain[i]*inverse - v*c
-		dGain[i] += dy[i] * v * inverse
-	}
+// rmsNormBackward adds the gradient of rmsNorm to dx and dGain. scratch has the
+// length of x.
+func rmsNormBackward(dx, dGain, dy, x, gain, scratch []float32, inverse float32) {
+	kernel.Mul(scratch, dy, gain, 1)
+	c := kernel.Dot(scratch, x) * inverse * inverse * inverse / float32(len(x))
+	kernel.Axpy(inverse, scratch, dx)
+	kernel.Axpy(-c, x, dx)
+	kernel.MulAdd(dGain, dy, x, inverse)
 }
