@@ -1,16 +1,34 @@
 package warmstart
 
 import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/policy/lm"
 	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/search/worldfacts"
-	"math/rand/v2"
-	"testing"
 )
 
-func TestShow(t *testing.T) {
+// little is a warm start of a few updates.
+func little() Config {
 	cfg := DefaultConfig()
-	real, _ := worldfacts.Real()
+	cfg.TokenizerWorlds = 20
+	cfg.BatchTokens = 1024
+	cfg.Stages = []Stage{{MaxHops: 1, Tokens: 4000}, {MaxHops: 3, StopEarly: 0.5, Tokens: 4000}}
+	return cfg
+}
+
+func testDemonstrator(t testing.TB) (*demonstrator, *tokenizer.Tokenizer, *worldfacts.World) {
+	t.Helper()
+	real, err := worldfacts.Real()
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := worldfacts.NewNames(real)
+	cfg := little()
 	tok, err := tokenizer.Train(texts(cfg, names), tokenizer.TrainOptions{VocabSize: cfg.VocabSize, Added: tags, EOS: endOfSequence})
 	if err != nil {
 		t.Fatal(err)
@@ -19,28 +37,103 @@ func TestShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total := 0
-	for i := range 60 {
-		s, err := d.play(t.Context(), rand.New(rand.NewPCG(1, uint64(i))), lesson{maxHops: 3, stopEarly: 0.3})
+	return d, tok, real
+}
+
+// TestDemonstrations plays some and wants complete episodes of the protocol in
+// which only actions are learned from and no real entity of dev or test occurs.
+func TestDemonstrations(t *testing.T) {
+	d, tok, real := testDemonstrator(t)
+	hidden := map[string]bool{}
+	for _, c := range real.Countries {
+		if worldfacts.SplitOf(c.Region) != forager.Train {
+			hidden[c.Name], hidden[c.Capital] = true, true
+		}
+	}
+	early := 0
+	const plays = 200
+	for i := range uint64(plays) {
+		s, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), lesson{maxHops: 3, stopEarly: 0.5})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i < 6 {
-			t.Logf("%d tokens: %s", len(s.Tokens), tok.Decode(s.Tokens))
+		text := tok.Decode(s.Tokens)
+		if !strings.HasPrefix(text, "Question: ") || !strings.HasSuffix(text, "</answer>") {
+			t.Fatalf("demonstration %d is %q", i, text)
 		}
-		total += len(s.Tokens)
+		var spoken []int32
+		for j, m := range s.Mask {
+			if m {
+				spoken = append(spoken, s.Tokens[j])
+			}
+		}
+		said := tok.Decode(spoken)
+		if strings.Contains(said, "<information>") || strings.Contains(said, "Question") || strings.Count(said, "<answer>") != 1 {
+			t.Fatalf("demonstration %d learns from %q", i, said)
+		}
+		for name := range hidden {
+			if strings.Contains(text, " "+name+" ") {
+				t.Errorf("demonstration %d names %s: %q", i, name, text)
+			}
+		}
+		again, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), lesson{maxHops: 3, stopEarly: 0.5})
+		if err != nil || !slices.Equal(again.Tokens, s.Tokens) {
+			t.Fatalf("demonstration %d is not reproducible (%v)", i, err)
+		}
+		if strings.Count(said, "<search>") == 1 {
+			early++
+		}
 	}
-	t.Log(total / 60)
+	// A third has one hop; of the rest about half stops early, at the first of
+	// one or two places.
+	if early < plays*2/5 || early > plays*4/5 {
+		t.Errorf("%d of %d demonstrations search once", early, plays)
+	}
 }
 
-func BenchmarkBatch(b *testing.B) {
-	cfg := DefaultConfig()
-	real, _ := worldfacts.Real()
-	names := worldfacts.NewNames(real)
-	tok, _ := tokenizer.Train(texts(cfg, names), tokenizer.TrainOptions{VocabSize: cfg.VocabSize, Added: tags, EOS: endOfSequence})
-	s := &school{cfg: cfg, tokenizer: tok, names: newNamer(names, tok)}
+func TestRunIsReproducible(t *testing.T) {
+	var first *lm.Model
+	for _, threads := range []int{1, 2} {
+		cfg := little()
+		cfg.Trainer.Threads = threads
+		steps := 0
+		result, err := Run(t.Context(), cfg, func(p Progress) { steps = p.Step })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if steps < 4 || result.Model.Arch.VocabSize != result.Tokenizer.VocabSize() {
+			t.Errorf("%d updates, vocabularies of %d and %d", steps, result.Model.Arch.VocabSize, result.Tokenizer.VocabSize())
+		}
+		if first == nil {
+			first = result.Model
+		} else if !slices.Equal(first.Weights, result.Model.Weights) {
+			t.Error("another number of threads gives other weights")
+		}
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"vocabulary": func(c *Config) { c.VocabSize = 10 },
+		"no stages":  func(c *Config) { c.Stages = nil },
+		"hops":       func(c *Config) { c.Stages[0].MaxHops = 4 },
+		"share":      func(c *Config) { c.Stages[0].StopEarly = 2 },
+		"rate":       func(c *Config) { c.LearningRate = 0 },
+	} {
+		cfg := DefaultConfig()
+		change(&cfg)
+		if cfg.Validate() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func BenchmarkDemonstrations(b *testing.B) {
+	d, _, _ := testDemonstrator(b)
+	var i uint64
 	for b.Loop() {
-		if _, err := s.batch(b.Context(), lesson{maxHops: 3}); err != nil {
+		i++
+		if _, err := d.play(b.Context(), rand.New(rand.NewPCG(1, i)), lesson{maxHops: 3}); err != nil {
 			b.Fatal(err)
 		}
 	}
