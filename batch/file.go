@@ -24,7 +24,7 @@ const (
 // WriteFile writes groups as an Arrow IPC file, the form that
 // pyarrow.ipc.open_file reads, under the rules of EncodeGroups. The file appears
 // under its name whole and synced, or not at all; an older one is replaced.
-func WriteFile(path string, groups []forager.Group) (err error) {
+func WriteFile(path string, groups []forager.Group) error {
 	if err := checkGroups(groups); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -32,11 +32,22 @@ func WriteFile(path string, groups []forager.Group) (err error) {
 	if err != nil {
 		return fmt.Errorf("write rollouts: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-		}
-	}()
+	err = writeGroups(f, groups)
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // the first error is the one to tell
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := syncFolder(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// writeGroups fills, syncs and closes a file.
+func writeGroups(f *os.File, groups []forager.Group) error {
 	schema := rolloutTable.schema()
 	w, err := ipc.NewFileWriter(f, ipc.WithSchema(schema))
 	if err == nil {
@@ -51,13 +62,7 @@ func WriteFile(path string, groups []forager.Group) (err error) {
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
+	return err
 }
 
 // syncFolder makes a rename in the folder survive a power cut.

@@ -1,12 +1,14 @@
 package batch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -14,6 +16,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/apache/arrow/go/v15/parquet"
+	"github.com/apache/arrow/go/v15/parquet/compress"
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 
 	"github.com/forager-rl/forager"
@@ -137,7 +140,7 @@ func TestReadParquet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := pqarrow.WriteTable(table, f, 300, parquet.NewWriterProperties(), pqarrow.DefaultWriterProps()); err != nil {
+	if err := pqarrow.WriteTable(table, f, 300, parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy)), pqarrow.DefaultWriterProps()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -180,5 +183,21 @@ func TestReadParquet(t *testing.T) {
 		if err := ReadParquet(path, func(int, map[string]any) error { return nil }); !errors.Is(err, forager.ErrCorrupt) {
 			t.Errorf("%d of %d bytes: %v", n, len(data), err)
 		}
+	}
+
+	// Damage in a column of a struct, which Arrow would decode in a goroutine of
+	// its own and panic there.
+	damaged := slices.Clone(data)
+	page := []byte("\x08\x1c\x04\x00\x00\x00user") // Snappy's form of the dictionary of roles: size, literal, text
+	at := bytes.Index(damaged, page)
+	if at < 0 {
+		t.Fatal("the file has no such page")
+	}
+	copy(damaged[at:], []byte{0xff, 0xff})
+	if err := os.WriteFile(path, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReadParquet(path, func(int, map[string]any) error { return nil }); !errors.Is(err, forager.ErrCorrupt) {
+		t.Errorf("damaged page: %v", err)
 	}
 }

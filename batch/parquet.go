@@ -57,11 +57,19 @@ func ReadParquet(path string, row func(n int, row map[string]any) error) error {
 const rowsPerRead = 256
 
 // openParquet and nextRows turn the panics of the Parquet reader into errors, as
-// decode does; the callback of the caller stays outside.
+// decode does; the callback of the caller stays outside. The reader of structs
+// works in goroutines of its own, whose panics nobody could catch, so tryParquet
+// reads every column once before.
 func openParquet(f *os.File) (records pqarrow.RecordReader, err error) {
 	defer recovered(&err)
 	r, err := file.NewParquetReader(f)
 	if err != nil {
+		return nil, err
+	}
+	// Writers may leave an Arrow schema in the metadata as well. It would be
+	// believed without a check (see checkMessage), and plain values do not need it.
+	r.MetaData().FileMetaData.KeyValueMetadata = nil
+	if err := tryParquet(r); err != nil {
 		return nil, err
 	}
 	columns, err := pqarrow.NewFileReader(r, pqarrow.ArrowReadProperties{BatchSize: rowsPerRead}, memory.DefaultAllocator)
@@ -69,6 +77,66 @@ func openParquet(f *os.File) (records pqarrow.RecordReader, err error) {
 		return nil, err
 	}
 	return columns.GetRecordReader(context.Background(), nil, nil)
+}
+
+// tryParquet decodes all that the file holds, column by column, in this
+// goroutine.
+func tryParquet(r *file.Reader) error {
+	for g := range r.NumRowGroups() {
+		for c := range r.MetaData().Schema.NumColumns() {
+			column, err := r.RowGroup(g).Column(c)
+			if err != nil {
+				return err
+			}
+			chunk, err := r.MetaData().RowGroup(g).ColumnChunk(c)
+			if err != nil {
+				return err
+			}
+			n := chunk.NumValues()
+			switch column := column.(type) {
+			case *file.BooleanColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			case *file.Int32ColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			case *file.Int64ColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			case *file.Int96ColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			case *file.Float32ColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			case *file.Float64ColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			case *file.ByteArrayColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			case *file.FixedLenByteArrayColumnChunkReader:
+				err = drain(n, column.ReadBatch)
+			}
+			if err != nil {
+				return fmt.Errorf("row group %d, column %s: %w", g, r.MetaData().Schema.Column(c).Path(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// drain reads n values, nulls included, and no more: a damaged page may claim
+// billions.
+func drain[T any](n int64, read func(n int64, values []T, definition, repetition []int16) (int64, int, error)) error {
+	values, definition, repetition := make([]T, rowsPerRead), make([]int16, rowsPerRead), make([]int16, rowsPerRead)
+	for n > 0 {
+		got, _, err := read(rowsPerRead, values, definition, repetition)
+		if err != nil {
+			return err
+		}
+		if got == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		n -= got
+	}
+	if n < 0 {
+		return errors.New("more values than announced")
+	}
+	return nil
 }
 
 func nextRows(records pqarrow.RecordReader) (rows []map[string]any, err error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow/memory"
@@ -176,12 +177,7 @@ func (row *rolloutRow) pack(r forager.Rollout) {
 	for source, value := range r.Rewards {
 		row.rewards = append(row.rewards, sourceReward{source, value})
 	}
-	slices.SortFunc(row.rewards, func(a, b sourceReward) int {
-		if a.source < b.source {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(row.rewards, func(a, b sourceReward) int { return strings.Compare(a.source, b.source) })
 }
 
 func (row *rolloutRow) unpack() error {

@@ -127,6 +127,14 @@ func (b *Bus) create(ctx context.Context) error {
 		if !s.fetched() {
 			continue
 		}
+		if b.server != nil {
+			// The server was not running until now, so whoever held messages is
+			// gone or has lost them. A new consumer hands them out at once; the
+			// old one would wait for Config.AckWait first.
+			if err := stream.DeleteConsumer(ctx, workers); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+				return createError(string(s), err)
+			}
+		}
 		if b.consumers[s], err = stream.CreateOrUpdateConsumer(ctx, b.cfg.consumer()); err != nil {
 			return createError(string(s), err)
 		}

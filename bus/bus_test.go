@@ -201,6 +201,23 @@ func TestHolderDies(t *testing.T) {
 	}
 }
 
+// TestHeldWhenTheServerDied: what was being worked on when the process with the
+// embedded server ended comes again at once, not after the ack wait.
+func TestHeldWhenTheServerDied(t *testing.T) {
+	a := open(t, func(c *Config) { c.AckWait = time.Hour })
+	publish(t, a, Rollouts, "1", "x")
+	take(t, a, Rollouts, 1)
+	cfg := a.cfg
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, func(c *Config) { *c = cfg })
+	ack(t, take(t, b, Rollouts, 1)...)
+	if i := info(t, b, Rollouts); i.Messages != 0 {
+		t.Errorf("%d messages are left", i.Messages)
+	}
+}
+
 func TestFull(t *testing.T) {
 	b := open(t, func(c *Config) {
 		c.MaxRollouts, c.MaxDigests, c.MaxCredits, c.MaxAnnotations = 100<<10, 100<<10, 3, 100<<10
