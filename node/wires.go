@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -50,14 +51,14 @@ func clusterClient(b *bus.Bus) *cluster.Client {
 // creditWriter implements learner.Credits.
 type creditWriter struct{ bus *bus.Bus }
 
-// Issue publishes a credit. It has no message id: one that is issued again after
-// a stall must pass, and one that is played twice is stored once.
+// Issue publishes a credit. While it waits or is held, issuing it again changes
+// nothing; once it is done it may be issued again, as a resumed learner does.
 func (w creditWriter) Issue(ctx context.Context, c forager.Credit) error {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode credit: %w", err)
 	}
-	return w.bus.Publish(ctx, bus.Credits, "", data)
+	return w.bus.Publish(ctx, bus.Credits, strconv.FormatUint(c.Index, 10), data)
 }
 
 // creditReader implements actor.Credits.

@@ -18,13 +18,13 @@ import (
 type demonstrator struct {
 	tokenizer policy.Tokenizer
 	player    *actor.Player
-	names     func(*rand.Rand) func(kind string) string
+	names     *namer
 
 	script []string // actions still to be played
 	world  map[string]forager.Passage
 }
 
-func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, names func(*rand.Rand) func(kind string) string) (*demonstrator, error) {
+func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, names *namer) (*demonstrator, error) {
 	d := &demonstrator{tokenizer: tokenizer, names: names}
 	var err error
 	d.player, err = actor.NewPlayer(episode, actor.PlayerDeps{
@@ -84,7 +84,8 @@ func Answer(answer string) string { return "<answer> " + answer + " </answer>" }
 // invent makes worlds until one has a question with that many hops.
 func (d *demonstrator) invent(random *rand.Rand, hops int) (forager.Task, []forager.Passage) {
 	for {
-		w := worldfacts.Invent(random, 3+random.IntN(6), d.names(random))
+		w := worldfacts.Invent(random, 3+random.IntN(6), d.names.using(random))
+		resemble(random, w, d.names.names.Allowed)
 		tasks := w.Questions(worldfacts.Options{MaxHops: hops, Seed: random.Uint64()})
 		n := 0
 		for _, t := range tasks {

@@ -261,7 +261,7 @@ func (s *school) batch(ctx context.Context, l lesson) ([]lm.Sequence, error) {
 		for i := range players {
 			first := s.lessons + uint64(i*each)
 			wait.Go(func() {
-				d, err := newDemonstrator(s.cfg.Episode, s.tokenizer, s.names.using)
+				d, err := newDemonstrator(s.cfg.Episode, s.tokenizer, s.names)
 				for j := uint64(0); j < each && err == nil; j++ {
 					var seq lm.Sequence
 					seq, err = d.play(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1<<40+first+j)), l)

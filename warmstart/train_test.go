@@ -33,7 +33,7 @@ func testDemonstrator(t testing.TB) (*demonstrator, *tokenizer.Tokenizer, *world
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDemonstrator(cfg.Episode, tok, newNamer(names, tok).using)
+	d, err := newDemonstrator(cfg.Episode, tok, newNamer(names, tok))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +70,9 @@ func TestDemonstrations(t *testing.T) {
 		said := tok.Decode(spoken)
 		if strings.Contains(said, "<information>") || strings.Contains(said, "Question") || strings.Count(said, "<answer>") != 1 {
 			t.Fatalf("demonstration %d learns from %q", i, said)
+		}
+		if i < 8 {
+			t.Log(text)
 		}
 		for name := range hidden {
 			if strings.Contains(text, " "+name+" ") {
