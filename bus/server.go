@@ -79,11 +79,17 @@ type serverLogger struct {
 	fatal error
 }
 
-func (l *serverLogger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *serverLogger) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
-func (l *serverLogger) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l *serverLogger) Debugf(string, ...any)           {}
-func (l *serverLogger) Tracef(string, ...any)           {}
+func (l *serverLogger) Noticef(format string, v ...any) {
+	l.log.Debug("nats-server", "line", fmt.Sprintf(format, v...))
+}
+func (l *serverLogger) Warnf(format string, v ...any) {
+	l.log.Warn("nats-server", "line", fmt.Sprintf(format, v...))
+}
+func (l *serverLogger) Errorf(format string, v ...any) {
+	l.log.Error("nats-server", "line", fmt.Sprintf(format, v...))
+}
+func (l *serverLogger) Debugf(string, ...any) {}
+func (l *serverLogger) Tracef(string, ...any) {}
 
 // Fatalf keeps the reason: unlike nats-server's own logger it does not end the
 // process.

@@ -25,5 +25,5 @@ func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	if level >= hclog.Error {
 		to = slog.LevelWarn
 	}
-	s.log.Log(context.Background(), to, "raft: "+msg, args...)
+	s.log.Log(context.Background(), to, "raft: "+msg, args...) //nolint:sloglint // an adapter: the message is Raft's
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -284,7 +283,7 @@ func (l *Learner) retry(ctx context.Context, what string, call func() error) err
 		case l.Clock().Sub(begun) >= l.config.RetryTimeout:
 			return fmt.Errorf("%s: given up after %s: %w", what, l.config.RetryTimeout, err)
 		}
-		l.Logger.Warn("retry", "call", what, "pause", pause, slog.Any("error", err))
+		l.Logger.Warn("retry", "call", what, "pause", pause, "error", err)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:

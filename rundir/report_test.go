@@ -190,7 +190,7 @@ func TestTicks(t *testing.T) {
 func FuzzChart(f *testing.F) {
 	f.Add(0.0, 1.0, 2.0, 3.0, "title")
 	f.Add(-1e300, 1e300, math.MaxFloat64, -math.MaxFloat64, "\x00<>&")
-	f.Add(5e-324, 1e-320, 0.0, -0.0, "")
+	f.Add(5e-324, 1e-320, 0.0, math.Copysign(0, -1), "")
 	f.Fuzz(func(t *testing.T, a, b, c, d float64, title string) {
 		chart := Chart{Title: title, Series: []Series{{Name: title, Points: []Point{{a, b}, {c, d}}, Markers: true}}}
 		if len(chart.SVG()) > 1<<20 {

@@ -202,7 +202,7 @@ func readFull(r io.ReaderAt, p []byte, at int64) error {
 	switch {
 	case n == len(p):
 		return nil
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return corrupt("truncated: %d of %d bytes at %d", n, len(p), at)
 	}
 	return err

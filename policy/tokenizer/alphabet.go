@@ -1,7 +1,5 @@
 package tokenizer
 
-import "strings"
-
 // alphabet is GPT-2's spelling of bytes as printable characters, in which
 // vocabularies and merges are written: printable Latin-1 stands for itself, the
 // other 68 bytes are numbered from U+0100 in order.
@@ -24,15 +22,6 @@ func newAlphabet() *alphabet {
 		a.byte[char] = byte(b)
 	}
 	return a
-}
-
-// spell writes bytes in the alphabet.
-func (a *alphabet) spell(text string) string {
-	var out strings.Builder
-	for i := range len(text) {
-		out.WriteRune(a.char[text[i]])
-	}
-	return out.String()
 }
 
 // unspell reads bytes back. A token with a character outside the alphabet
