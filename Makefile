@@ -1,0 +1,55 @@
+# Everything that is run by hand or by CI. "make" alone prints this list.
+SHELL := /bin/bash
+GO ?= go
+LINT_VERSION := v2.15.0
+LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+STAGE := @.ci/stage
+
+# Packages with goroutines that share state, for the race detector.
+CONCURRENT := . ./actor/... ./bus/... ./cluster/... ./learner/... ./node/... ./policy/lm ./policy/lm/kernel \
+	./policy/tokenizer ./replay/... ./rewardsrv/... ./rundir/... ./search/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build test unit race portable lint fresh bench e2e generate fmt ci
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/forager, static, for this machine
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/forager ./cmd/forager
+
+test: lint fresh unit portable race e2e ## everything that a change must pass, as CI does
+
+unit: ## all tests, the import test among them
+	$(STAGE) "tests" $(GO) test ./...
+
+race: ## the packages with goroutines, under the race detector
+	$(STAGE) "race detector" $(GO) test -race -short -timeout 15m $(CONCURRENT)
+
+portable: ## other processors: build for arm64, kernels without AVX-512 and without assembly
+	$(STAGE) "vet for arm64" env GOARCH=arm64 $(GO) vet ./...
+	$(STAGE) "kernels without AVX-512" env GODEBUG=cpu.avx512f=off $(GO) test ./policy/lm/...
+	$(STAGE) "kernels in plain Go" env GODEBUG=cpu.avx512f=off,cpu.avx2=off $(GO) test ./policy/lm/...
+
+lint: ## go vet, gofmt and golangci-lint
+	$(STAGE) "go vet" $(GO) vet ./...
+	$(STAGE) "gofmt" .ci/gofmt
+	$(STAGE) "golangci-lint" $(LINT) run
+
+fresh: ## generated files are what their generators write
+	$(STAGE) "generated files" .ci/fresh
+
+bench: ## benchmarks of the data plane and the engine
+	$(GO) test -run '^$$' -bench . -benchtime 0.5s -benchmem ./batch ./bus ./replay ./cluster ./search ./policy/lm/...
+
+e2e: ## the real binary: train, kill -9 and resume, one role a process
+	$(STAGE) "end to end" $(GO) test -tags e2e -count 1 -timeout 10m -v ./e2e
+
+generate: ## write generated files anew
+	$(GO) generate ./cmd/forager/...
+
+fmt: ## format the code
+	gofmt -s -w $$(git ls-files '*.go')
+
+ci: ## what CI runs
+	.ci/run
