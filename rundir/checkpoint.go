@@ -167,7 +167,8 @@ func (c *Checkpoints) latestLocked() (Checkpoint, error) {
 		}
 		skipped = append(skipped, err)
 	}
-	return Checkpoint{}, fmt.Errorf("no usable checkpoint: %w", errors.Join(skipped...))
+	return Checkpoint{}, forager.WithHint(fmt.Errorf("none of %d checkpoints in %s is usable: the newest: %w", len(skipped), c.dir, skipped[0]),
+		"restore the folder from a backup, or start a new run")
 }
 
 // List gives the steps that have a checkpoint, ascending. Their files are not
