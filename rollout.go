@@ -78,8 +78,8 @@ type Rollout struct {
 	Finish  Finish             `json:"finish"`
 	Rewards map[string]float64 `json:"rewards"` // by source; an absent source is unknown, which differs from 0
 
-	// Annotations are joined when replay is sampled; they do not travel with
-	// the rollout.
+	// Annotations are joined when replay is sampled; a rollout on its way from
+	// its actor has none.
 	Annotations []Annotation `json:"annotations,omitempty"`
 }
 

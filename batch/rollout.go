@@ -54,6 +54,7 @@ var rolloutTable = table[rolloutRow]{name: "rollout", version: 1, columns: []col
 	text("answer", func(r *rolloutRow) *string { return &r.rollout.Answer }),
 	text("finish", func(r *rolloutRow) *forager.Finish { return &r.rollout.Finish }),
 	structs("rewards", rewardColumns, func(r *rolloutRow) *[]sourceReward { return &r.rewards }),
+	structs("annotations", annotationTable.columns, func(r *rolloutRow) *[]forager.Annotation { return &r.rollout.Annotations }),
 }}
 
 var versionColumns = []column[forager.VersionSpan]{
@@ -82,7 +83,8 @@ var rewardColumns = []column[sourceReward]{
 func noParent(r *rolloutRow) bool { return r.rollout.ParentID == "" }
 
 // EncodeGroups gives whole groups with their credits as one Arrow IPC stream.
-// Rollout.Annotations do not travel. It refuses what DecodeGroups would refuse:
+// Rollouts from actors have no annotations yet; archived ones carry those that
+// were known. It refuses what DecodeGroups would refuse:
 // invalid rollouts, a group without rollouts, a rollout of another group, and
 // two neighbouring groups of one credit, which would come back as one.
 func EncodeGroups(groups []forager.Group) ([]byte, error) {

@@ -118,6 +118,9 @@ func oddGroups(rng *rand.Rand) []forager.Group {
 				}
 				r.Rewards[word()] = rng.NormFloat64()
 			}
+			if rng.IntN(3) == 0 { // an archived rollout; those on the way have none
+				r.Annotations = someAnnotations()
+			}
 			out[g].Rollouts = append(out[g].Rollouts, r)
 		}
 	}

@@ -108,7 +108,7 @@ func (p *process) heldOutTable(before, after eval.Report) (rundir.Table, error) 
 	}
 	row("exact match, macro over hops", eval.EM, before.Macro, after.Macro, change.Macro)
 	for i := range min(len(before.ByHops), len(after.ByHops), len(change.ByHops)) {
-		row("exact match, "+after.ByHops[i].Name, eval.EM, before.ByHops[i], after.ByHops[i], change.ByHops[i])
+		row("exact match, hops: "+after.ByHops[i].Name, eval.EM, before.ByHops[i], after.ByHops[i], change.ByHops[i])
 	}
 	for _, m := range []struct{ name, metric string }{
 		{"exact match", eval.EM},
