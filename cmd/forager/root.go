@@ -29,13 +29,17 @@ func (e usageError) Unwrap() error { return e.error }
 type app struct {
 	stdout, stderr io.Writer
 	signals        func() <-chan os.Signal
-	exit           func(code int) // ends the process, for one that hangs
+	exit           func(code int) // ends an interrupted process that hangs
 }
 
 // run executes one command line and gives the exit code. An error is one line
 // on stderr.
 func run(args []string, stdout, stderr io.Writer, signals func() <-chan os.Signal) int {
-	root := (&app{stdout: stdout, stderr: stderr, signals: signals, exit: os.Exit}).root()
+	exit := func(code int) {
+		fmt.Fprintln(stderr, "forager:", errInterrupted)
+		os.Exit(code)
+	}
+	root := (&app{stdout: stdout, stderr: stderr, signals: signals, exit: exit}).root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
