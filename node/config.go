@@ -59,8 +59,8 @@ type DataConfig struct {
 	// Tasks is a file of questions (JSONL or Parquet); empty means the built-in
 	// world facts, which bring their own corpus.
 	Tasks string `mapstructure:"tasks"`
-	// EvalTasks is a file of held-out questions; empty takes the split Eval.Split
-	// of Tasks.
+	// EvalTasks is a file of held-out questions; empty takes the split of tasks
+	// that eval.split names.
 	EvalTasks string `mapstructure:"eval_tasks"`
 	// Corpus is a file of passages (BEIR or Search-R1 JSONL, or a BEIR folder);
 	// empty means the corpus of the built-in tasks.

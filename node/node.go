@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,8 +108,6 @@ func (p *process) openBus(ctx context.Context, embedded bool) error {
 	cfg.Run = p.run
 	if embedded {
 		cfg.URL, cfg.StoreDir = "", filepath.Join(p.dir.Path(), "nats")
-	} else if cfg.URL == "" {
-		return forager.WithHint(errors.New("no NATS server is named"), "give its address with --nats nats://host:4222, or start one with: forager nats")
 	}
 	b, err := bus.Open(ctx, cfg, p.logger)
 	if err != nil {
@@ -183,6 +182,9 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	}
 	if o.Dir == "" {
 		return forager.WithHint(errors.New("no directory for the role's state"), "name the run with --run ID or its folder with --dir runs/ID")
+	}
+	if cfg.Bus.URL == "" && !slices.Contains(o.Roles, RoleNATS) {
+		return forager.WithHint(errors.New("no NATS server is named"), "give its address with --nats nats://host:4222, or start one with: forager nats")
 	}
 	dir, err := openOrCreate(o.Dir)
 	if err != nil {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,10 +49,7 @@ func (p *process) awaitCluster(ctx context.Context) error {
 		}
 		return err
 	})
-	if other != nil {
-		return forager.WithHint(other, "use the settings that the run was started with (its config.yaml), or start a new run")
-	}
-	return err
+	return cmp.Or(other, err)
 }
 
 // startReplay opens the table and answers for it on the bus.
