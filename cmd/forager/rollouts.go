@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,7 +62,7 @@ func (o *origin) files() ([]string, error) {
 	return files, err
 }
 
-// each calls use for every rollout in the files with its labels, in order, until
+// each calls use for every rollout in the files, in order, until
 // it answers false.
 func each(files []string, use func(index int, r *forager.Rollout) bool) error {
 	index := 0
@@ -72,14 +71,9 @@ func each(files []string, use func(index int, r *forager.Rollout) bool) error {
 		if err != nil {
 			return err
 		}
-		labels, err := readLabels(file)
-		if err != nil {
-			return err
-		}
 		for _, g := range groups {
 			for i := range g.Rollouts {
 				r := &g.Rollouts[i]
-				r.Annotations = append(r.Annotations, labels[r.ID]...)
 				if !use(index, r) {
 					return nil
 				}
@@ -88,28 +82,6 @@ func each(files []string, use func(index int, r *forager.Rollout) bool) error {
 		}
 	}
 	return nil
-}
-
-// readLabels reads the labels that lie beside a rollout file, groups-1.labels
-// beside groups-1.arrow, if there are any.
-func readLabels(file string) (map[string][]forager.Annotation, error) {
-	name := strings.TrimSuffix(file, filepath.Ext(file)) + ".labels"
-	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	all, err := batch.DecodeAnnotations(data)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	labels := make(map[string][]forager.Annotation)
-	for _, a := range all {
-		labels[a.RolloutID] = append(labels[a.RolloutID], a)
-	}
-	return labels, nil
 }
 
 // tokenizer finds the tokenizer of the episodes: that of --policy, of the run's
