@@ -146,6 +146,7 @@ func DefaultConfig() Config {
 	}
 	c.Search.BM25.TitleWeight = 4 // the built-in passages are found by their titles
 	c.Search.Client.URL = ""
+	c.Search.Server.Listen = anyPort // the cluster tells where
 	return c
 }
 

@@ -22,7 +22,6 @@ func quick(t *testing.T) Config {
 	cfg.Learner.GroupSize = 4
 	cfg.Eval.Limit = 12
 	cfg.Admin.Listen = ""
-	cfg.Search.Server.Listen = "127.0.0.1:0"
 	return cfg
 }
 

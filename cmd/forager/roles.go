@@ -51,15 +51,17 @@ directory. Ctrl-C ends the role in order, a second one at once.`,
 	if r.name == node.RoleNATS {
 		cmd.Example = "  forager nats --listen 127.0.0.1:4222 --run trial"
 	}
+	if r.name == node.RoleRetriever {
+		cmd.Long += `
+
+Without --nats it serves the corpus by itself, to any client of POST /retrieve.`
+		cmd.Example += "\n  forager retriever --corpus wiki.jsonl --listen 127.0.0.1:8000"
+	}
 	dir := cmd.Flags().String("dir", "", "run `directory`, made when absent (default runs/RUN)")
 	resolve := settingFlags(cmd, append([]shortcut{{"run", "run.id", "`name` of the run, the same for every role"}}, r.shortcuts...)...)
 	level := verbosity(cmd, slog.LevelInfo)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := resolve("")
-		if err != nil {
-			return err
-		}
-		folder, err := roleFolder(*dir, cfg.Run)
 		if err != nil {
 			return err
 		}
@@ -69,10 +71,16 @@ directory. Ctrl-C ends the role in order, a second one at once.`,
 		drain := func() { p.notice(string(r.name) + ": ending; press Ctrl-C again to stop at once") }
 		ctx, interrupt := watch(cmd.Context(), a.signals(), drain, a.exit)
 		defer interrupt.close()
-		return interrupt.result(node.RunRoles(ctx, cfg.Config, node.RoleOptions{
-			Roles: []node.Role{r.name}, Dir: folder, Logger: logger(a.stderr, level()),
-			Observer: p.observer(), Stop: interrupt.stop,
-		}))
+		options := node.RoleOptions{
+			Roles: []node.Role{r.name}, Logger: logger(a.stderr, level()), Observer: p.observer(), Stop: interrupt.stop,
+		}
+		if r.name == node.RoleRetriever && cfg.Bus.URL == "" { // for others than a run of ours
+			return interrupt.result(node.ServeRetriever(ctx, cfg.Config, options))
+		}
+		if options.Dir, err = roleFolder(*dir, cfg.Run); err != nil {
+			return err
+		}
+		return interrupt.result(node.RunRoles(ctx, cfg.Config, options))
 	}
 	return cmd
 }
