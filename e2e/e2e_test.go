@@ -94,7 +94,8 @@ func TestKilledFiveTimes(t *testing.T) {
 }
 
 // TestSeparateProcesses trains with every role in a process of its own and two
-// actors. One actor, then replay are killed on the way; replay comes back.
+// actors. On the way one actor and the reward server are killed for good, and
+// replay is killed and comes back.
 func TestSeparateProcesses(t *testing.T) {
 	const steps = 25
 	root := t.TempDir()
@@ -109,14 +110,15 @@ func TestSeparateProcesses(t *testing.T) {
 
 	role("cluster", "cluster")
 	replay := role("replay", "replay")
-	role("rewardsrv", "rewardsrv")
+	rewardServer := role("rewardsrv", "rewardsrv")
 	role("retriever", "retriever")
 	actors := []*process{role("actor 1", "actor"), role("actor 2", "actor")}
 	learner := role("learner", "learner")
 
 	learner.await("rollouts of both actors", 2*time.Minute, func() bool { return len(players(t, dir)) == 2 })
+	t.Logf("killing at step %d", len(rows(t, dir)))
 	actors[0].kill()
-	t.Logf("actor 1 killed at step %d", len(rows(t, dir)))
+	rewardServer.kill()
 	replay.kill()
 	role("replay again", "replay")
 	learner.succeed(3 * time.Minute)
