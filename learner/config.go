@@ -65,17 +65,17 @@ type Config struct {
 // DefaultConfig gives the recipe of the built-in tasks.
 func DefaultConfig() Config {
 	return Config{
-		Steps:            200,
-		GroupsPerStep:    48,
+		Steps:            120,
+		GroupsPerStep:    16,
 		GroupSize:        8,
 		Lag:              1,
 		MaxStaleness:     8,
-		MaxGroupsPerStep: 192,
-		MicroBatchTokens: 16384,
+		MaxGroupsPerStep: 64,
+		MicroBatchTokens: 8192,
 		MiniBatches:      1,
 		Epochs:           1,
 		CheckpointEvery:  1,
-		LearningRate:     1.2e-4,
+		LearningRate:     1.5e-4,
 		WarmupSteps:      5,
 		Decay:            DecayConstant,
 		StallTimeout:     2 * time.Minute,

@@ -37,7 +37,7 @@ func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, na
 // lesson says what a demonstration is to show.
 type lesson struct {
 	maxHops   int
-	stopEarly float64 // share of multi-hop episodes that answer too soon
+	stopEarly float64 // chance, after each search but the last, to answer too soon
 }
 
 // play gives one demonstration as a training sequence. The same random source
@@ -50,9 +50,9 @@ func (d *demonstrator) play(ctx context.Context, random *rand.Rand, l lesson) (l
 		d.world[p.ID] = p
 	}
 	known := make(map[string]forager.Passage)
-	stop := len(task.Decomposition)
-	if stop > 1 && random.Float64() < l.stopEarly {
-		stop = 1 + random.IntN(stop-1)
+	stop := 1
+	for stop < len(task.Decomposition) && random.Float64() >= l.stopEarly {
+		stop++
 	}
 	d.script = d.script[:0]
 	for _, hop := range task.Decomposition[:stop] {

@@ -25,7 +25,8 @@ type Stage struct {
 	// MaxHops is the most hops of a demonstration, 1 to 3; each number of hops
 	// is as likely.
 	MaxHops int `mapstructure:"max_hops"`
-	// StopEarly is the share of multi-hop demonstrations that answer too soon.
+	// StopEarly is the chance, after each search but the last, that a
+	// demonstration answers with what it has found so far.
 	StopEarly float64 `mapstructure:"stop_early"`
 	// Tokens ends the stage once so many tokens were trained on.
 	Tokens int `mapstructure:"tokens"`
@@ -65,8 +66,9 @@ func DefaultConfig() Config {
 	return Config{
 		VocabSize: 1024, TokenizerWorlds: 400, BatchTokens: 4096, LearningRate: 4e-3, WarmupSteps: 50, ContextWeight: 0.2, Seed: 1,
 		Stages: []Stage{
-			{MaxHops: 1, Tokens: 2_800_000},
-			{MaxHops: 3, StopEarly: 0.6, Tokens: 1_200_000},
+			{MaxHops: 1, Tokens: 2_600_000},               // read one passage and copy from it
+			{MaxHops: 3, Tokens: 5_400_000},               // follow a chain of them
+			{MaxHops: 3, StopEarly: 0.6, Tokens: 900_000}, // and the bad habit that is to be unlearned
 		},
 		Episode: actor.DefaultEpisodeConfig(), Trainer: lm.DefaultTrainerConfig(),
 	}
