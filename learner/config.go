@@ -71,7 +71,7 @@ func DefaultConfig() Config {
 		Lag:              1,
 		MaxStaleness:     8,
 		MaxGroupsPerStep: 64,
-		MicroBatchTokens: 8192,
+		MicroBatchTokens: 4096,
 		MiniBatches:      1,
 		Epochs:           1,
 		CheckpointEvery:  1,
