@@ -51,13 +51,13 @@ func Evaluate(ctx context.Context, cfg Config, o EvaluateOptions) (eval.Report, 
 	}
 	observer := Observer{Phase: o.Phase}
 	observer.phase("index", 0, 1)
-	arena, err := openArena(ctx, &cfg, o.Logger)
+	evaluator, err := newEvaluator(ctx, &cfg, o.Logger)
 	if err != nil {
 		return eval.Report{}, err
 	}
-	defer arena.close()
+	defer evaluator.close()
 	observer.phase("index", 1, 1)
-	rollouts, err := arena.play(ctx, policy, tasks, func(done int) { observer.phase("evaluate", done, len(tasks)) })
+	rollouts, err := evaluator.play(ctx, policy, tasks, func(done int) { observer.phase("evaluate", done, len(tasks)) })
 	if err != nil {
 		return eval.Report{}, err
 	}
@@ -73,17 +73,17 @@ func assess(tasks []forager.Task, rollouts []forager.Rollout, seed uint64) (eval
 	return eval.Evaluate(tasks, rollouts, eval.DefaultConfig(), rand.New(rand.NewPCG(seed, 0)))
 }
 
-// arena is where policies are compared: an index, and engines made for each
-// policy in turn.
-type arena struct {
+// evaluator plays questions with one policy after another: it keeps the index
+// and makes engines for each policy in turn.
+type evaluator struct {
 	cfg       *Config
 	retriever search.Retriever
 	shut      func() error
 	logger    *slog.Logger
 }
 
-func openArena(ctx context.Context, cfg *Config, logger *slog.Logger) (*arena, error) {
-	a := &arena{cfg: cfg, logger: logger, shut: func() error { return nil }}
+func newEvaluator(ctx context.Context, cfg *Config, logger *slog.Logger) (*evaluator, error) {
+	a := &evaluator{cfg: cfg, logger: logger, shut: func() error { return nil }}
 	if cfg.Search.Client.URL != "" {
 		client, err := search.NewHTTPRetriever(cfg.Search.Client)
 		if err != nil {
@@ -100,7 +100,7 @@ func openArena(ctx context.Context, cfg *Config, logger *slog.Logger) (*arena, e
 	return a, nil
 }
 
-func (a *arena) close() {
+func (a *evaluator) close() {
 	if err := a.shut(); err != nil {
 		a.logger.Warn("the index was not closed", "error", err)
 	}
@@ -108,7 +108,7 @@ func (a *arena) close() {
 
 // play plays every task once, at the evaluation temperature. progress hears how
 // many are done.
-func (a *arena) play(ctx context.Context, policy string, tasks []forager.Task, progress func(done int)) ([]forager.Rollout, error) {
+func (a *evaluator) play(ctx context.Context, policy string, tasks []forager.Task, progress func(done int)) ([]forager.Rollout, error) {
 	model, tok, err := loadPolicy(policy)
 	if err != nil {
 		return nil, err

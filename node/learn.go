@@ -37,7 +37,7 @@ func (p *process) learn(ctx context.Context, started func(context.Context) error
 	if err != nil {
 		return false, err
 	}
-	s, err := p.student(lease.Epoch)
+	s, err := p.newSession(lease.Epoch)
 	if err != nil {
 		return false, errors.Join(err, p.cluster.ReleaseLease(running, lease))
 	}
@@ -103,22 +103,22 @@ func (p *process) acquire(ctx context.Context) (cluster.Lease, error) {
 	}
 }
 
-// student is a learner and what must be closed after it.
-type student struct {
+// session is a learner at work and what must be closed after it.
+type session struct {
 	learner *learner.Learner
 	closers []func() error
 }
 
-func (s *student) close() {
+func (s *session) close() {
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		_ = s.closers[i]() // logs of the run: their lines are flushed one by one
 	}
 }
 
-// student builds the learner from the newest checkpoint, or from the starting
+// newSession builds the learner from the newest checkpoint, or from the starting
 // policy.
-func (p *process) student(epoch uint64) (_ *student, err error) {
-	s := &student{}
+func (p *process) newSession(epoch uint64) (_ *session, err error) {
+	s := &session{}
 	defer func() {
 		if err != nil {
 			s.close()

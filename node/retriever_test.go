@@ -31,7 +31,9 @@ func TestServeRetriever(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	var body struct{ Result [][]struct{ ID, Contents string } }
+	var body struct {
+		Result [][]struct{ ID, Contents string }
+	}
 	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || len(body.Result) != 1 || body.Result[0][0].ID != "city-tirana" {
 		t.Errorf("answer is %+v (%v)", body, err)
 	}

@@ -178,24 +178,24 @@ func (p *process) startActors(ctx context.Context) error {
 		return err
 	}
 	p.group.start(ctx, "actors", func(ctx context.Context) error {
-		crew, err := p.hire(ctx, tasks)
+		actorPool, err := p.newActorPool(ctx, tasks)
 		if err != nil {
 			return err
 		}
-		return crew.run(ctx)
+		return actorPool.run(ctx)
 	})
 	return nil
 }
 
-// crew is the actors of this process, which share what they fetch.
-type crew struct {
+// actorPool is the actors of this process, which share what they fetch.
+type actorPool struct {
 	process *process
 	watcher *weightsWatcher
 	actors  []*actor.Actor
 }
 
-// hire makes the actors once there are weights and a retriever.
-func (p *process) hire(ctx context.Context, tasks *dataset) (*crew, error) {
+// newActorPool makes the actors once there are weights and a retriever.
+func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool, error) {
 	retriever, err := p.retriever(ctx)
 	if err != nil {
 		return nil, err
@@ -204,7 +204,7 @@ func (p *process) hire(ctx context.Context, tasks *dataset) (*crew, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &crew{process: p, watcher: &weightsWatcher{bus: p.bus, cluster: p.cluster, logger: p.logger}}
+	c := &actorPool{process: p, watcher: &weightsWatcher{bus: p.bus, cluster: p.cluster, logger: p.logger}}
 	var version forager.Version
 	for waited := 0; ; waited++ {
 		m, err := p.cluster.Manifest(ctx)
@@ -257,7 +257,7 @@ func (p *process) hire(ctx context.Context, tasks *dataset) (*crew, error) {
 
 // run plays until ctx is done. Engines and weights go on until the actors have
 // drained.
-func (c *crew) run(ctx context.Context) error {
+func (c *actorPool) run(ctx context.Context) error {
 	g := newGroup(c.process.logger, c.process.cfg.Admin.StopTimeout)
 	running := context.WithoutCancel(ctx)
 	defer g.stop()

@@ -145,15 +145,15 @@ func (p *process) compare(ctx context.Context, stop <-chan struct{}) (before, af
 		p.observer.notice("no held-out questions in split %s: the report has no table", p.cfg.Eval.Split)
 		return nil, nil, nil
 	}
-	arena, err := openArena(ctx, &p.cfg, p.logger)
+	evaluator, err := newEvaluator(ctx, &p.cfg, p.logger)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer arena.close()
+	defer evaluator.close()
 	var reports [2]eval.Report
 	for i, policy := range []string{filepath.Join(p.dir.Path(), startingPolicy), latest} {
 		name := []string{"evaluate the starting policy", "evaluate the trained policy"}[i]
-		rollouts, err := arena.play(ctx, policy, tasks, func(done int) { p.observer.phase(name, done, len(tasks)) })
+		rollouts, err := evaluator.play(ctx, policy, tasks, func(done int) { p.observer.phase(name, done, len(tasks)) })
 		if err != nil {
 			return nil, nil, err
 		}

@@ -34,16 +34,16 @@ func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, na
 	return d, err
 }
 
-// lesson says what a demonstration is to show.
-type lesson struct {
+// demonstrationKind says what a demonstration is to show.
+type demonstrationKind struct {
 	maxHops   int
 	stopEarly float64 // chance, after each search but the last, to answer too soon
 }
 
 // play gives one demonstration as a training sequence. The same random source
 // gives the same demonstration.
-func (d *demonstrator) play(ctx context.Context, random *rand.Rand, l lesson) (lm.Sequence, error) {
-	hops := 1 + random.IntN(l.maxHops)
+func (d *demonstrator) play(ctx context.Context, random *rand.Rand, kind demonstrationKind) (lm.Sequence, error) {
+	hops := 1 + random.IntN(kind.maxHops)
 	task, corpus := d.invent(random, hops)
 	d.world = make(map[string]forager.Passage, len(corpus))
 	for _, p := range corpus {
@@ -51,7 +51,7 @@ func (d *demonstrator) play(ctx context.Context, random *rand.Rand, l lesson) (l
 	}
 	known := make(map[string]forager.Passage)
 	stop := 1
-	for stop < len(task.Decomposition) && random.Float64() >= l.stopEarly {
+	for stop < len(task.Decomposition) && random.Float64() >= kind.stopEarly {
 		stop++
 	}
 	d.script = d.script[:0]

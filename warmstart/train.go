@@ -141,12 +141,12 @@ func Run(ctx context.Context, cfg Config, report func(Progress)) (Result, error)
 		return Result{}, err
 	}
 	defer trainer.Close()
-	school := &school{cfg: cfg, tokenizer: tok, names: newNamer(names, tok), trainer: trainer, report: report, start: time.Now()}
+	course := &curriculum{cfg: cfg, tokenizer: tok, names: newNamer(names, tok), trainer: trainer, report: report, start: time.Now()}
 	for _, s := range cfg.Stages {
-		school.total += s.Tokens
+		course.total += s.Tokens
 	}
 	for i := range cfg.Stages {
-		if err := school.stage(ctx, i); err != nil {
+		if err := course.stage(ctx, i); err != nil {
 			return Result{}, fmt.Errorf("warm start: %w", err)
 		}
 	}
@@ -174,8 +174,8 @@ func texts(cfg Config, names *worldfacts.Names) iter.Seq[string] {
 	}
 }
 
-// school is a warm start under way.
-type school struct {
+// curriculum is a warm start under way.
+type curriculum struct {
 	cfg       Config
 	tokenizer *tokenizer.Tokenizer
 	names     *namer
@@ -184,15 +184,15 @@ type school struct {
 	start     time.Time
 
 	steps, tokens, total int
-	lessons              uint64 // demonstrations played, the stream of random seeds
+	played               uint64 // demonstrations played, the stream of random seeds
 }
 
 // stage trains on demonstrations of one kind.
-func (s *school) stage(ctx context.Context, index int) error {
+func (s *curriculum) stage(ctx context.Context, index int) error {
 	stage := s.cfg.Stages[index]
 	end := s.tokens + stage.Tokens
 	for s.tokens < end {
-		batch, err := s.batch(ctx, lesson{maxHops: stage.MaxHops, stopEarly: stage.StopEarly})
+		batch, err := s.batch(ctx, demonstrationKind{maxHops: stage.MaxHops, stopEarly: stage.StopEarly})
 		if err != nil {
 			return err
 		}
@@ -242,7 +242,7 @@ func (s *school) stage(ctx context.Context, index int) error {
 	return nil
 }
 
-func (s *school) learningRate() float64 {
+func (s *curriculum) learningRate() float64 {
 	if s.steps < s.cfg.WarmupSteps {
 		return s.cfg.LearningRate * float64(s.steps+1) / float64(s.cfg.WarmupSteps)
 	}
@@ -252,7 +252,7 @@ func (s *school) learningRate() float64 {
 
 // batch plays demonstrations side by side until they fill an update. What is
 // played depends on the seed and the demonstration's number alone.
-func (s *school) batch(ctx context.Context, l lesson) ([]lm.Sequence, error) {
+func (s *curriculum) batch(ctx context.Context, kind demonstrationKind) ([]lm.Sequence, error) {
 	const players = 4
 	var batch []lm.Sequence
 	for tokens := 0; tokens < s.cfg.BatchTokens; {
@@ -261,19 +261,19 @@ func (s *school) batch(ctx context.Context, l lesson) ([]lm.Sequence, error) {
 		errs := make([]error, players)
 		const each = 4
 		for i := range players {
-			first := s.lessons + uint64(i*each)
+			first := s.played + uint64(i*each)
 			wait.Go(func() {
 				d, err := newDemonstrator(s.cfg.Episode, s.tokenizer, s.names)
 				for j := uint64(0); j < each && err == nil; j++ {
 					var seq lm.Sequence
-					seq, err = d.play(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1<<40+first+j)), l)
+					seq, err = d.play(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1<<40+first+j)), kind)
 					played[i] = append(played[i], seq)
 				}
 				errs[i] = err
 			})
 		}
 		wait.Wait()
-		s.lessons += players * each
+		s.played += players * each
 		for i := range played {
 			if errs[i] != nil {
 				return nil, errs[i]

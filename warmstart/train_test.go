@@ -53,7 +53,7 @@ func TestDemonstrations(t *testing.T) {
 	early := 0
 	const plays = 200
 	for i := range uint64(plays) {
-		s, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), lesson{maxHops: 3, stopEarly: 0.5})
+		s, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), demonstrationKind{maxHops: 3, stopEarly: 0.5})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestDemonstrations(t *testing.T) {
 				t.Errorf("demonstration %d names %s: %q", i, name, text)
 			}
 		}
-		again, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), lesson{maxHops: 3, stopEarly: 0.5})
+		again, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), demonstrationKind{maxHops: 3, stopEarly: 0.5})
 		if err != nil || !slices.Equal(again.Tokens, s.Tokens) {
 			t.Fatalf("demonstration %d is not reproducible (%v)", i, err)
 		}
@@ -132,7 +132,7 @@ func BenchmarkDemonstrations(b *testing.B) {
 	var i uint64
 	for b.Loop() {
 		i++
-		if _, err := d.play(b.Context(), rand.New(rand.NewPCG(1, i)), lesson{maxHops: 3}); err != nil {
+		if _, err := d.play(b.Context(), rand.New(rand.NewPCG(1, i)), demonstrationKind{maxHops: 3}); err != nil {
 			b.Fatal(err)
 		}
 	}
