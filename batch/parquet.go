@@ -28,7 +28,7 @@ func ReadParquet(path string, row func(n int, row map[string]any) error) error {
 	if err != nil {
 		return fmt.Errorf("read parquet: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close() // only read from
 
 	records, err := openParquet(f)
 	if err != nil {
