@@ -106,7 +106,7 @@ func (l *Learner) take(h *harvest, group *forager.Group) {
 		// Offered again after a restart of replay, or not ours.
 		h.repeated++
 		if !h.taken[index] && group.Credit.Run == l.RunID {
-			l.state.Consumed = append(l.state.Consumed, index)
+			l.state.consume(index)
 		}
 		return
 	}
@@ -119,7 +119,7 @@ func (l *Learner) take(h *harvest, group *forager.Group) {
 	}
 	h.dropped++
 	l.state.Budget.Return(index)
-	l.state.Consumed = append(l.state.Consumed, index)
+	l.state.consume(index)
 }
 
 // giveUp accounts for a group that replay dropped.
@@ -131,7 +131,7 @@ func (l *Learner) giveUp(h *harvest, index uint64) {
 		h.given++
 		l.state.Budget.Return(index)
 	}
-	l.state.Consumed = append(l.state.Consumed, index)
+	l.state.consume(index)
 }
 
 // known reports whether the credit is open. A crashed predecessor may have

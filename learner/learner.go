@@ -171,7 +171,7 @@ func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Durat
 		} else {
 			l.state.Budget.Return(g.index)
 		}
-		l.state.Consumed = append(l.state.Consumed, g.index)
+		l.state.consume(g.index)
 	}
 	l.state.Step++
 	switch {

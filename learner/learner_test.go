@@ -170,6 +170,24 @@ func TestLearnerCannotStarve(t *testing.T) {
 	}
 }
 
+// A group that taught nothing may come again after a restart of replay. It must
+// not be committed twice.
+func TestGroupOfferedAgainIsConsumedOnce(t *testing.T) {
+	w := newWorld()
+	w.fail = func(uint64) bool { return true }
+	l, err := w.learner(testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := w.play(l.credit(l.state.Budget.Issue()))
+	h := &harvest{taken: make(map[uint64]bool)}
+	l.take(h, &group)
+	l.take(h, &group)
+	if len(l.state.Consumed) != 1 || h.dropped != 1 || h.repeated != 1 {
+		t.Errorf("consumed %v, dropped %d, repeated %d", l.state.Consumed, h.dropped, h.repeated)
+	}
+}
+
 func TestHopelessStepEndsWithoutUpdate(t *testing.T) {
 	always := func(uint64) bool { return true }
 	for _, hopeless := range []*world{{fail: always}, {stale: always}} {

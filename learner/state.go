@@ -33,6 +33,14 @@ func (s *State) Validate(run string) error {
 	return s.Budget.Validate()
 }
 
+// consume notes that a group is used up. Replay may offer one again after its
+// restart, so that it can come twice.
+func (s *State) consume(index uint64) {
+	if !slices.Contains(s.Consumed, index) {
+		s.Consumed = append(s.Consumed, index)
+	}
+}
+
 func (s *State) clone() State {
 	c := *s
 	c.Budget = s.Budget.clone()

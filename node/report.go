@@ -3,11 +3,11 @@ package node
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"time"
 
+	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/eval"
 	"github.com/forager-rl/forager/rundir"
 )
@@ -18,7 +18,7 @@ const reportName = "report.md"
 // evaluations, the held-out table.
 func (p *process) report(result TrainResult) (string, error) {
 	rows, err := rundir.ReadMetrics(p.dir.MetricsPath())
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, forager.ErrNotFound) {
 		err = nil
 	}
 	if err != nil {

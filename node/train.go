@@ -125,7 +125,11 @@ func (p *process) trainAll(ctx context.Context, stop <-chan struct{}) (finished 
 			return false, err
 		}
 	}
-	return p.learn(learning, func(context.Context) error { return p.startRole(ctx, RoleActor) })
+	finished, err = p.learn(learning, func(context.Context) error { return p.startRole(ctx, RoleActor) })
+	if learning.Err() != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
+		err = nil // told to stop before the first step
+	}
+	return finished, err
 }
 
 // compare plays the held-out questions with the starting and the newest policy.

@@ -7,7 +7,7 @@
 //	checkpoints/latest              the name of the newest complete one
 //	rollouts/                       Arrow IPC files, written by replay
 //	report.md, curve.svg            the report
-//	logs/<role>.log, <role>.lock    log and lock of each role
+//	<role>.lock                     lock of each role
 //
 // Files that readers may meet half-written are made under a temporary name,
 // synced and renamed. A killed process leaves complete files, temporary ones

@@ -18,7 +18,6 @@ const (
 	metricsFile    = "metrics.jsonl"
 	checkpointsDir = "checkpoints"
 	rolloutsDir    = "rollouts"
-	logsDir        = "logs"
 )
 
 // Dir is one run directory.
@@ -52,7 +51,7 @@ func Create(root, id string) (*Dir, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("create run directory: %w", err)
 	}
-	for _, sub := range []string{checkpointsDir, rolloutsDir, logsDir} {
+	for _, sub := range []string{checkpointsDir, rolloutsDir} {
 		if err := os.Mkdir(filepath.Join(path, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("create run directory: %w", err)
 		}
@@ -90,9 +89,6 @@ func (d *Dir) RolloutsPath() string { return filepath.Join(d.path, rolloutsDir) 
 
 // MetricsPath is the metrics.jsonl of the run, for ReadMetrics.
 func (d *Dir) MetricsPath() string { return filepath.Join(d.path, metricsFile) }
-
-// LogPath is the log file of a role.
-func (d *Dir) LogPath(role string) string { return filepath.Join(d.path, logsDir, role+".log") }
 
 // WriteConfig stores the resolved settings, whole or not at all.
 func (d *Dir) WriteConfig(yaml []byte) error {
