@@ -75,27 +75,42 @@ func (d *demonstrator) play(ctx context.Context, random *rand.Rand, kind demonst
 	return lm.Sequence{Tokens: rollout.Tokens, Mask: rollout.LossMask}, nil
 }
 
+// Shares of the types of questions among demonstrations of two hops.
+const (
+	comparisons   = 0.25
+	intersections = 0.2
+)
+
 // Search and Answer are the actions of a policy that follows the protocol.
 func Search(query string) string { return "<search> " + query + " </search>" }
 
 // Answer closes an episode.
 func Answer(answer string) string { return "<answer> " + answer + " </answer>" }
 
-// invent makes worlds until one has a question with that many hops.
+// invent makes worlds until one has a question with that many hops. Of two hops
+// it wants all types of questions, which are not equally frequent.
 func (d *demonstrator) invent(random *rand.Rand, hops int) (forager.Task, []forager.Passage) {
-	for {
-		w := worldfacts.Invent(random, 3+random.IntN(6), d.names.using(random))
-		resemble(random, w, d.names.names.Allowed)
-		tasks := w.Questions(worldfacts.Options{MaxHops: hops, Seed: random.Uint64()})
-		n := 0
-		for _, t := range tasks {
-			if t.Hops == hops {
-				tasks[n] = t
-				n++
+	want, countries := "", 3+random.IntN(6)
+	if hops == 2 {
+		switch draw := random.Float64(); {
+		case draw < comparisons:
+			want = worldfacts.TypeComparison
+		case draw < comparisons+intersections:
+			want = worldfacts.TypeIntersection
+			countries += 4
+		}
+	}
+	for try := 0; ; try++ {
+		w := worldfacts.Invent(random, countries, d.names.using(random))
+		diversify(random, w, d.names)
+		var fitting []forager.Task
+		for _, t := range w.Questions(worldfacts.Options{MaxHops: hops, Seed: random.Uint64()}) {
+			if t.Hops == hops && (want == "" || t.Type == want || try >= 20) {
+				fitting = append(fitting, t)
 			}
 		}
-		if n > 0 {
-			return tasks[random.IntN(n)], w.Corpus()
+		if len(fitting) > 0 {
+			return fitting[random.IntN(len(fitting))], w.Corpus()
 		}
 	}
 }

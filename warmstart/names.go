@@ -12,7 +12,7 @@ import (
 
 // Shares of the names that a demonstration invents.
 const (
-	pieceNames    = 0.4  // made of random pieces of the vocabulary
+	pieceNames    = 0.5  // made of random pieces of the vocabulary
 	accentedWords = 0.08 // words with an accent, of those
 )
 
@@ -44,18 +44,33 @@ func (n *namer) using(random *rand.Rand) func(kind string) string {
 			return plausible(kind)
 		}
 		for {
-			name := n.word(random)
-			switch {
-			case kind == worldfacts.KindCurrency:
-				name += " " + strings.ToLower(n.word(random))
-			case random.IntN(4) == 0:
-				name += " " + n.word(random)
+			name := n.phrase(random)
+			if kind == worldfacts.KindCurrency {
+				name = n.word(random) + " " + strings.ToLower(n.word(random))
 			}
 			if n.names.Allowed(name) {
 				return name
 			}
 		}
 	}
+}
+
+// phrase makes a name of one to four words.
+func (n *namer) phrase(random *rand.Rand) string {
+	switch draw := random.IntN(20); {
+	case draw < 11:
+		return n.word(random)
+	case draw < 15:
+		return n.word(random) + " " + n.word(random)
+	case draw < 16:
+		return n.word(random) + " " + n.word(random) + " " + n.word(random)
+	}
+	joints := []string{" and ", " of the ", " and the ", " of ", "-", " de ", " da ", " Republic of the "}
+	name := n.word(random) + joints[random.IntN(len(joints))] + n.word(random)
+	if random.IntN(3) == 0 {
+		name = n.word(random) + " " + name
+	}
+	return name
 }
 
 // word strings one to three pieces together.

@@ -68,7 +68,7 @@ func TestDemonstrations(t *testing.T) {
 			}
 		}
 		said := tok.Decode(spoken)
-		if strings.Contains(said, "<information>") || strings.Contains(said, "Question") || strings.Count(said, "<answer>") != 1 {
+		if strings.Contains(said, "<information>") || strings.Contains(said, "Question:") || strings.Count(said, "<answer>") != 1 {
 			t.Fatalf("demonstration %d learns from %q", i, said)
 		}
 		for name := range hidden {

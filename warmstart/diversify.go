@@ -8,6 +8,15 @@ import (
 	"github.com/forager-rl/forager/search/worldfacts"
 )
 
+// Invented worlds are to vary more than the real one, so that no part of it is
+// a surprise: these are the shares of countries with a long list of languages,
+// with several currencies, and the most languages of a list.
+const (
+	manyLanguages  = 0.35
+	manyCurrencies = 0.12
+	mostLanguages  = 6
+)
+
 // Shares of the names that resemble another name of their country. In the real
 // world Algeria has Algiers, the Algerian dinar and, elsewhere, a Nigeria; a
 // policy that has never met look-alikes copies the wrong one.
@@ -18,8 +27,34 @@ const (
 	kindredLanguages  = 0.5
 )
 
-// resemble renames a part of an invented world so that names of one country
-// look alike. Renaming is consistent, and names stay unique.
+// diversify makes an invented world harder to read: longer lists, and names of
+// one country that look alike. Renaming is consistent, and names stay unique.
+func diversify(random *rand.Rand, w *worldfacts.World, names *namer) {
+	fresh := names.using(random)
+	for i := range w.Countries {
+		c := &w.Countries[i]
+		if random.Float64() < manyLanguages {
+			for range 1 + random.IntN(mostLanguages-1) {
+				language := fresh(worldfacts.KindLanguage)
+				if other := w.Countries[random.IntN(len(w.Countries))].Languages; random.IntN(3) == 0 {
+					language = other[random.IntN(len(other))]
+				}
+				if len(c.Languages) < mostLanguages && !slices.Contains(c.Languages, language) {
+					c.Languages = append(c.Languages, language)
+				}
+			}
+			slices.Sort(c.Languages)
+		}
+		if random.Float64() < manyCurrencies {
+			if other := w.Countries[random.IntN(len(w.Countries))].Currencies[0]; !slices.Contains(c.Currencies, other) {
+				c.Currencies = append(c.Currencies, other)
+			}
+		}
+	}
+	resemble(random, w, names.names.Allowed)
+}
+
+// resemble gives a part of the names another one of the same family.
 func resemble(random *rand.Rand, w *worldfacts.World, allowed func(string) bool) {
 	used := map[string]bool{}
 	for _, c := range w.Countries {
