@@ -55,11 +55,13 @@ func (n *namer) using(random *rand.Rand) func(kind string) string {
 	}
 }
 
-// phrase makes a name of one to four words.
+// phrase makes a name of one to four words, some with initials.
 func (n *namer) phrase(random *rand.Rand) string {
 	switch draw := random.IntN(20); {
-	case draw < 11:
+	case draw < 9:
 		return n.word(random)
+	case draw < 11:
+		return initials(random) + " " + n.word(random)
 	case draw < 15:
 		return n.word(random) + " " + n.word(random)
 	case draw < 16:
@@ -71,6 +73,16 @@ func (n *namer) phrase(random *rand.Rand) string {
 		name = n.word(random) + " " + name
 	}
 	return name
+}
+
+// initials are two or three capital letters, as in the name of a republic that
+// is too long to write.
+func initials(random *rand.Rand) string {
+	letters := make([]byte, 2+random.IntN(2))
+	for i := range letters {
+		letters[i] = byte('A' + random.IntN(26))
+	}
+	return string(letters)
 }
 
 // word strings one to three pieces together.

@@ -66,9 +66,9 @@ func DefaultConfig() Config {
 	return Config{
 		VocabSize: 1024, TokenizerWorlds: 400, BatchTokens: 4096, LearningRate: 4e-3, WarmupSteps: 50, ContextWeight: 0.2, Seed: 1,
 		Stages: []Stage{
-			{MaxHops: 1, Tokens: 3_000_000},               // read one passage and copy from it
-			{MaxHops: 3, Tokens: 10_000_000},              // follow a chain of them
-			{MaxHops: 3, StopEarly: 0.6, Tokens: 900_000}, // and the bad habit that is to be unlearned
+			{MaxHops: 1, Tokens: 2_600_000},                // read one passage and copy from it
+			{MaxHops: 3, Tokens: 5_400_000},                // follow a chain of them
+			{MaxHops: 3, StopEarly: 0.65, Tokens: 900_000}, // and the bad habit that is to be unlearned
 		},
 		Episode: actor.DefaultEpisodeConfig(), Trainer: lm.DefaultTrainerConfig(),
 	}
