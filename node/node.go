@@ -138,7 +138,7 @@ func (p *process) dataset() (*dataset, error) {
 	return p.tasks, nil
 }
 
-// random gives an unpredictable source for what must not be guessed.
+// unpredictable gives a random source for what must not be guessed.
 func unpredictable() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
 // startRole starts one role and waits until it can be used.
@@ -190,18 +190,8 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		select {
-		case <-o.Stop:
-			cancel(errStop)
-		case <-ctx.Done():
-		}
-	}()
-	defer func() { cancel(nil); <-stopped }()
+	ctx, cancel := stopContext(ctx, o.Stop)
+	defer cancel()
 
 	embedded, learns := false, false
 	for _, role := range o.Roles {
@@ -231,7 +221,19 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	return errors.Join(err, p.close())
 }
 
-var errStop = errors.New("told to stop")
+// stopContext is a context that ends when stop is closed, ctx is done, or it is
+// cancelled.
+func stopContext(ctx context.Context, stop <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		select {
+		case <-stop:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
 
 // stateful roles own files; two processes must not.
 func stateful(r Role) bool {

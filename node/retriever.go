@@ -22,9 +22,8 @@ func ServeRetriever(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err := errors.Join(cfg.Search.BM25.Validate(), cfg.Search.Server.Validate()); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := stopContext(ctx, o.Stop)
 	defer cancel()
-	defer context.AfterFunc(stopContext(ctx, o.Stop), cancel)()
 	o.phase("index", 0, 1)
 	index, passages, shut, err := openIndex(ctx, &cfg)
 	if err != nil {

@@ -102,17 +102,8 @@ func trainDir(cfg *Config, o TrainOptions) (*rundir.Dir, error) {
 
 // trainAll starts the roles and learns.
 func (p *process) trainAll(ctx context.Context, stop <-chan struct{}) (finished bool, err error) {
-	learning, cancel := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-stop:
-			cancel()
-		case <-learning.Done():
-		}
-	}()
-	defer func() { cancel(); <-watched }()
+	learning, cancel := stopContext(ctx, stop)
+	defer cancel()
 
 	if err := p.openBus(ctx, true); err != nil {
 		return false, err
@@ -134,9 +125,8 @@ func (p *process) trainAll(ctx context.Context, stop <-chan struct{}) (finished 
 
 // compare plays the held-out questions with the starting and the newest policy.
 func (p *process) compare(ctx context.Context, stop <-chan struct{}) (before, after *eval.Report, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := stopContext(ctx, stop)
 	defer cancel()
-	defer context.AfterFunc(stopContext(ctx, stop), cancel)()
 	latest, err := LatestPolicy(p.dir.Path())
 	if err != nil {
 		return nil, nil, err
@@ -166,19 +156,6 @@ func (p *process) compare(ctx context.Context, stop <-chan struct{}) (before, af
 		}
 	}
 	return &reports[0], &reports[1], nil
-}
-
-// stopContext is a context that ends when stop is closed or ctx is done.
-func stopContext(ctx context.Context, stop <-chan struct{}) context.Context {
-	stopped, cancel := context.WithCancel(ctx)
-	go func() {
-		defer cancel()
-		select {
-		case <-stop:
-		case <-ctx.Done():
-		}
-	}()
-	return stopped
 }
 
 // heldOut is the questions of the report.
