@@ -2,6 +2,7 @@ package lm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,11 +10,13 @@ import (
 	"github.com/forager-rl/forager"
 )
 
-// Architecture is the shape of a model, in the names of Hugging Face's
-// config.json for LlamaForCausalLM.
+// Architecture is the shape of a model of the Llama family, in the names of
+// Hugging Face's config.json. Three members are known: "llama" (Llama 2 and 3,
+// SmolLM2), "qwen2" (Qwen2 and 2.5: biases of query, key and value) and "qwen3"
+// (queries and keys normalised head by head).
 type Architecture struct {
-	ModelType     string   `json:"model_type"`    // "llama"
-	Architectures []string `json:"architectures"` // ["LlamaForCausalLM"]
+	ModelType     string   `json:"model_type"`    // "llama", "qwen2" or "qwen3"
+	Architectures []string `json:"architectures"` // ["LlamaForCausalLM"] and so on
 
 	VocabSize        int     `json:"vocab_size"`
 	HiddenSize       int     `json:"hidden_size"`
@@ -27,14 +30,35 @@ type Architecture struct {
 	NormEpsilon      float32 `json:"rms_norm_eps"`
 	TieEmbeddings    bool    `json:"tie_word_embeddings"`
 
-	HiddenAct    string `json:"hidden_act"` // "silu"
-	BOSTokenID   *int32 `json:"bos_token_id"`
-	EOSTokenID   *int32 `json:"eos_token_id"`
-	TorchDType   string `json:"torch_dtype"`
-	AttnBias     bool   `json:"attention_bias"`
-	MLPBias      bool   `json:"mlp_bias"`
-	RopeScaling  any    `json:"rope_scaling"`
-	InitialRange any    `json:"initializer_range,omitempty"`
+	RopeScaling *RopeScaling `json:"rope_scaling"`
+	AttnBias    bool         `json:"attention_bias"` // of query, key, value and output; qwen2 has the first three anyway
+	MLPBias     bool         `json:"mlp_bias"`
+
+	HiddenAct    string   `json:"hidden_act"` // "silu"
+	BOSTokenID   TokenIDs `json:"bos_token_id"`
+	EOSTokenID   TokenIDs `json:"eos_token_id"`
+	TorchDType   string   `json:"torch_dtype"` // of the file that was read; computation is in float32
+	InitialRange any      `json:"initializer_range,omitempty"`
+}
+
+// TokenIDs is none, one or several token ids: null, a number or a list.
+type TokenIDs []int32
+
+// UnmarshalJSON reads any of the three forms.
+func (t *TokenIDs) UnmarshalJSON(data []byte) error {
+	if data[0] == '[' || string(data) == "null" {
+		return json.Unmarshal(data, (*[]int32)(t))
+	}
+	*t = make(TokenIDs, 1)
+	return json.Unmarshal(data, &(*t)[0])
+}
+
+// MarshalJSON writes the shortest of the three forms.
+func (t TokenIDs) MarshalJSON() ([]byte, error) {
+	if len(t) == 1 {
+		return json.Marshal(t[0])
+	}
+	return json.Marshal([]int32(t))
 }
 
 // Tiny is the architecture of the built-in policy: 0.94 million parameters,
@@ -47,13 +71,18 @@ func Tiny(vocab int) Architecture {
 	}.normalised()
 }
 
+// classes are the model types of the family with their classes in transformers.
+var classes = map[string]string{
+	"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+}
+
 // normalised fills the fields that have conventional values.
 func (a Architecture) normalised() Architecture {
 	if a.ModelType == "" {
 		a.ModelType = "llama"
 	}
-	if len(a.Architectures) == 0 {
-		a.Architectures = []string{"LlamaForCausalLM"}
+	if len(a.Architectures) == 0 && classes[a.ModelType] != "" {
+		a.Architectures = []string{classes[a.ModelType]}
 	}
 	if a.HiddenAct == "" {
 		a.HiddenAct = "silu"
@@ -76,17 +105,20 @@ func (a Architecture) normalised() Architecture {
 	return a
 }
 
+// qkvBias, outBias and headNorms say which optional tensors the model has.
+func (a Architecture) qkvBias() bool   { return a.AttnBias || a.ModelType == "qwen2" }
+func (a Architecture) outBias() bool   { return a.AttnBias && a.ModelType != "qwen2" }
+func (a Architecture) headNorms() bool { return a.ModelType == "qwen3" }
+
 // Validate reports what this engine cannot run, or nil.
 func (a Architecture) Validate() error {
 	switch {
-	case a.ModelType != "llama":
-		return fmt.Errorf("model_type %q: %w: this engine runs llama", a.ModelType, forager.ErrArchitecture)
+	case classes[a.ModelType] == "":
+		return fmt.Errorf("model_type %q: %w: this engine runs llama, qwen2 and qwen3", a.ModelType, forager.ErrArchitecture)
 	case a.HiddenAct != "silu":
 		return fmt.Errorf("hidden_act %q: %w: this engine runs silu", a.HiddenAct, forager.ErrArchitecture)
-	case a.AttnBias || a.MLPBias:
-		return fmt.Errorf("biases: %w: this engine runs models without them", forager.ErrArchitecture)
-	case a.RopeScaling != nil:
-		return fmt.Errorf("rope_scaling: %w: this engine runs models without it", forager.ErrArchitecture)
+	case a.MLPBias && a.ModelType != "llama":
+		return fmt.Errorf("mlp_bias in %s: %w", a.ModelType, forager.ErrArchitecture)
 	}
 	for _, f := range []struct {
 		name  string
@@ -111,6 +143,9 @@ func (a Architecture) Validate() error {
 	if a.HeadDim%2 != 0 {
 		return fmt.Errorf("head_dim %d is odd, rotary positions need an even one", a.HeadDim)
 	}
+	if err := a.RopeScaling.validate(); err != nil {
+		return fmt.Errorf("rope_scaling: %w", err)
+	}
 	return nil
 }
 
@@ -121,7 +156,8 @@ func (a Architecture) String() string {
 
 // sameShape reports whether weights of b fit a.
 func (a Architecture) sameShape(b Architecture) bool {
-	return a.String() == b.String() && a.HeadDim == b.HeadDim && a.TieEmbeddings == b.TieEmbeddings
+	return a.String() == b.String() && a.HeadDim == b.HeadDim && a.TieEmbeddings == b.TieEmbeddings &&
+		a.AttnBias == b.AttnBias && a.MLPBias == b.MLPBias
 }
 
 // ReadArchitecture reads config.json of a Hugging Face folder.
@@ -138,11 +174,50 @@ func ReadArchitecture(dir string) (Architecture, error) {
 	return a, nil
 }
 
+// variants are fields of config.json that some files have: newer spellings, and
+// features that must be absent.
+type variants struct {
+	DType          string          `json:"dtype"`           // transformers 5
+	RopeParameters *RopeScaling    `json:"rope_parameters"` // transformers 5
+	SlidingWindow  bool            `json:"use_sliding_window"`
+	LayerTypes     []string        `json:"layer_types"`
+	Rotated        *float64        `json:"partial_rotary_factor"`
+	Interleaved    bool            `json:"rope_interleaved"`
+	Quantization   json.RawMessage `json:"quantization_config"`
+}
+
 func parseArchitecture(data []byte) (Architecture, error) {
 	var a Architecture
-	if err := json.Unmarshal(data, &a); err != nil {
+	var v variants
+	if err := errors.Join(json.Unmarshal(data, &a), json.Unmarshal(data, &v)); err != nil {
 		return Architecture{}, fmt.Errorf("%w: %w", forager.ErrCorrupt, err)
 	}
+	if a.ModelType == "" {
+		return Architecture{}, fmt.Errorf("model_type is missing: %w", forager.ErrArchitecture)
+	}
+	for _, l := range v.LayerTypes {
+		v.SlidingWindow = v.SlidingWindow || l != "full_attention"
+	}
+	switch {
+	case v.SlidingWindow:
+		return Architecture{}, fmt.Errorf("sliding-window attention: %w: this engine runs full attention", forager.ErrArchitecture)
+	case v.Rotated != nil && *v.Rotated != 1:
+		return Architecture{}, fmt.Errorf("partial_rotary_factor %g: %w: this engine rotates whole heads", *v.Rotated, forager.ErrArchitecture)
+	case v.Interleaved:
+		return Architecture{}, fmt.Errorf("rope_interleaved: %w: this engine rotates halves of heads", forager.ErrArchitecture)
+	case len(v.Quantization) > 0 && string(v.Quantization) != "null":
+		return Architecture{}, fmt.Errorf("quantization_config: %w: this engine reads F32, F16 and BF16 safetensors, and GGUF", forager.ErrArchitecture)
+	}
+	if v.DType != "" {
+		a.TorchDType = v.DType
+	}
+	if r := v.RopeParameters; r != nil {
+		if r.Theta > 0 {
+			a.RopeTheta = r.Theta
+		}
+		a.RopeScaling = r
+	}
+	a.RopeScaling = a.RopeScaling.normalised(a.ContextLength)
 	a = a.normalised()
 	return a, a.Validate()
 }

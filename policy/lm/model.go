@@ -24,13 +24,20 @@ type params struct {
 
 // layerParams are the views of one layer. Query, key and value projections are
 // neighbours in memory and so are gate and up, so that each is one product.
+// Biases and the norms of heads are nil where the architecture has none.
 type layerParams struct {
-	attnNorm []float32 // [hidden]
-	qkv      []float32 // [heads*dim + 2*kvHeads*dim, hidden]
-	out      []float32 // [hidden, heads*dim]
-	mlpNorm  []float32 // [hidden]
-	gateUp   []float32 // [2*intermediate, hidden]
-	down     []float32 // [hidden, intermediate]
+	attnNorm   []float32 // [hidden]
+	qkv        []float32 // [heads*dim + 2*kvHeads*dim, hidden]
+	qkvBias    []float32 // [heads*dim + 2*kvHeads*dim]
+	queryNorm  []float32 // [dim]
+	keyNorm    []float32 // [dim]
+	out        []float32 // [hidden, heads*dim]
+	outBias    []float32 // [hidden]
+	mlpNorm    []float32 // [hidden]
+	gateUp     []float32 // [2*intermediate, hidden]
+	gateUpBias []float32 // [2*intermediate]
+	down       []float32 // [hidden, intermediate]
+	downBias   []float32 // [hidden]
 }
 
 // tensor is one named matrix or vector of the Hugging Face layout.
@@ -65,11 +72,30 @@ func (a Architecture) tensors() []tensor {
 		add(prefix+"self_attn.q_proj.weight", q, d)
 		add(prefix+"self_attn.k_proj.weight", kv, d)
 		add(prefix+"self_attn.v_proj.weight", kv, d)
+		if a.qkvBias() {
+			add(prefix+"self_attn.q_proj.bias", q)
+			add(prefix+"self_attn.k_proj.bias", kv)
+			add(prefix+"self_attn.v_proj.bias", kv)
+		}
+		if a.headNorms() {
+			add(prefix+"self_attn.q_norm.weight", a.HeadDim)
+			add(prefix+"self_attn.k_norm.weight", a.HeadDim)
+		}
 		add(prefix+"self_attn.o_proj.weight", d, q)
+		if a.outBias() {
+			add(prefix+"self_attn.o_proj.bias", d)
+		}
 		add(prefix+"post_attention_layernorm.weight", d)
 		add(prefix+"mlp.gate_proj.weight", f, d)
 		add(prefix+"mlp.up_proj.weight", f, d)
+		if a.MLPBias {
+			add(prefix+"mlp.gate_proj.bias", f)
+			add(prefix+"mlp.up_proj.bias", f)
+		}
 		add(prefix+"mlp.down_proj.weight", d, f)
+		if a.MLPBias {
+			add(prefix+"mlp.down_proj.bias", d)
+		}
 	}
 	add("model.norm.weight", d)
 	if !a.TieEmbeddings {
@@ -94,15 +120,27 @@ func (a Architecture) view(flat []float32) params {
 		offset += n
 		return s
 	}
+	optional := func(has bool, n int) []float32 {
+		if !has {
+			return nil
+		}
+		return take(n)
+	}
 	p := params{embed: take(a.VocabSize * d), layers: make([]layerParams, a.Layers)}
 	for l := range p.layers {
 		p.layers[l] = layerParams{
-			attnNorm: take(d),
-			qkv:      take((q + 2*kv) * d),
-			out:      take(d * q),
-			mlpNorm:  take(d),
-			gateUp:   take(2 * f * d),
-			down:     take(d * f),
+			attnNorm:   take(d),
+			qkv:        take((q + 2*kv) * d),
+			qkvBias:    optional(a.qkvBias(), q+2*kv),
+			queryNorm:  optional(a.headNorms(), a.HeadDim),
+			keyNorm:    optional(a.headNorms(), a.HeadDim),
+			out:        take(d * q),
+			outBias:    optional(a.outBias(), d),
+			mlpNorm:    take(d),
+			gateUp:     take(2 * f * d),
+			gateUpBias: optional(a.MLPBias, 2*f),
+			down:       take(d * f),
+			downBias:   optional(a.MLPBias, d),
 		}
 	}
 	p.norm = take(d)
@@ -121,7 +159,7 @@ func newModel(arch Architecture, weights []float32) *Model {
 // New makes a model with random weights: embeddings normal with standard
 // deviation 0.02, matrices with 1/sqrt(hidden), so that their outputs start at
 // unit scale whatever the width, output projections scaled down by
-// sqrt(2·layers) (GPT-2, Radford et al. 2019), norms at 1.
+// sqrt(2·layers) (GPT-2, Radford et al. 2019), norms at 1, biases at 0.
 func New(arch Architecture, random *rand.Rand) (*Model, error) {
 	arch = arch.normalised()
 	if err := arch.Validate(); err != nil {
@@ -140,6 +178,8 @@ func New(arch Architecture, random *rand.Rand) (*Model, error) {
 	for _, l := range m.params.layers {
 		fill(l.attnNorm, 1)
 		normal(l.qkv, std)
+		fill(l.queryNorm, 1)
+		fill(l.keyNorm, 1)
 		normal(l.out, residual)
 		fill(l.mlpNorm, 1)
 		normal(l.gateUp, std)

@@ -18,11 +18,12 @@ func newRope(a Architecture) rope {
 	half := a.HeadDim / 2
 	r := rope{half: half, cos: make([]float32, a.ContextLength*half), sin: make([]float32, a.ContextLength*half)}
 	r.reverse = make([]float32, len(r.sin))
+	frequencies, magnitude := a.rotations()
 	for pos := range a.ContextLength {
-		for i := range half {
-			angle := float64(pos) * math.Pow(a.RopeTheta, -2*float64(i)/float64(a.HeadDim))
-			r.cos[pos*half+i] = float32(math.Cos(angle))
-			r.sin[pos*half+i] = float32(math.Sin(angle))
+		for i, frequency := range frequencies {
+			angle := float64(pos) * frequency
+			r.cos[pos*half+i] = float32(magnitude * math.Cos(angle))
+			r.sin[pos*half+i] = float32(magnitude * math.Sin(angle))
 			r.reverse[pos*half+i] = -r.sin[pos*half+i]
 		}
 	}
