@@ -30,6 +30,8 @@ type layerActivations struct {
 	x        []float32 // [rows, hidden] residual stream before the layer
 	attnNorm []float32 // [rows] factor of the norm
 	h1       []float32 // [rows, hidden] normalised
+	rawQK    []float32 // [rows, q + kv] before the norms of heads, where the model has them
+	headNorm []float32 // [rows, heads + kvHeads] factors of these norms
 	qkv      []float32 // [rows, q + 2·kv], rotated
 	attn     []float32 // [rows, q] attention's output before its projection
 	lse      []float32 // [heads, rows] log-sum-exp of the scores
@@ -79,6 +81,10 @@ func (t *Trainer) forward(seqs []Sequence) {
 		la.attnNorm = grow(la.attnNorm, rows)
 		la.h1 = grow(la.h1, rows*d)
 		la.qkv = grow(la.qkv, rows*width)
+		if a.headNorms() {
+			la.rawQK = grow(la.rawQK, rows*(q+kv))
+			la.headNorm = grow(la.headNorm, rows*(a.Heads+a.KVHeads))
+		}
 		la.attn = grow(la.attn, rows*q)
 		la.lse = grow(la.lse, a.Heads*rows)
 		la.mid = grow(la.mid, rows*d)
@@ -106,6 +112,8 @@ func (t *Trainer) forward(seqs []Sequence) {
 			}
 		})
 		pool.MatMulTransB(la.qkv, width, la.h1, d, w.qkv, d, rows, width, d, false)
+		t.addBias(la.qkv, w.qkvBias)
+		t.normaliseHeads(la, w)
 		t.workers.rows(rows, func(_, from, to int) {
 			for r := from; r < to; r++ {
 				t.rope.rotate(la.qkv[r*width:][:q+kv], position[r])
@@ -114,12 +122,14 @@ func (t *Trainer) forward(seqs []Sequence) {
 		t.attention(la)
 		copy(la.mid, la.x)
 		pool.MatMulTransB(la.mid, d, la.attn, q, w.out, q, rows, d, q, true)
+		t.addBias(la.mid, w.outBias)
 		t.workers.rows(rows, func(_, from, to int) {
 			for r := from; r < to; r++ {
 				la.mlpNorm[r] = rmsNorm(la.h2[r*d:][:d], la.mid[r*d:][:d], w.mlpNorm, a.NormEpsilon)
 			}
 		})
 		pool.MatMulTransB(la.gateUp, 2*f, la.h2, d, w.gateUp, d, rows, 2*f, d, false)
+		t.addBias(la.gateUp, w.gateUpBias)
 		t.workers.rows(rows, func(_, from, to int) {
 			for r := from; r < to; r++ {
 				gu := la.gateUp[r*2*f:][:2*f]
@@ -128,10 +138,48 @@ func (t *Trainer) forward(seqs []Sequence) {
 		})
 		copy(next, la.mid)
 		pool.MatMulTransB(next, d, la.act, f, w.down, f, rows, d, f, true)
+		t.addBias(next, w.downBias)
 	}
 	t.workers.rows(rows, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			acts.scale[r] = rmsNorm(acts.normed[r*d:][:d], acts.final[r*d:][:d], p.norm, a.NormEpsilon)
+		}
+	})
+}
+
+// addBias adds a bias, which may be nil, to every row of y.
+func (t *Trainer) addBias(y, bias []float32) {
+	if bias == nil {
+		return
+	}
+	n := len(bias)
+	t.workers.rows(t.acts.rows, func(_, from, to int) {
+		for r := from; r < to; r++ {
+			kernel.Add(y[r*n:][:n], bias)
+		}
+	})
+}
+
+// normaliseHeads normalises every query and key head by itself (Qwen3, arXiv
+// 2505.09388), where the model does, and keeps what the backward pass needs.
+func (t *Trainer) normaliseHeads(la *layerActivations, w layerParams) {
+	if w.queryNorm == nil {
+		return
+	}
+	a := t.model.Arch
+	dim, heads := a.HeadDim, a.Heads+a.KVHeads
+	n, width := heads*dim, (heads+a.KVHeads)*dim
+	t.workers.rows(t.acts.rows, func(_, from, to int) {
+		for r := from; r < to; r++ {
+			raw, qk := la.rawQK[r*n:][:n], la.qkv[r*width:][:n]
+			copy(raw, qk)
+			for h := range heads {
+				gain := w.queryNorm
+				if h >= a.Heads {
+					gain = w.keyNorm
+				}
+				la.headNorm[r*heads+h] = rmsNorm(qk[h*dim:][:dim], raw[h*dim:][:dim], gain, a.NormEpsilon)
+			}
 		}
 	})
 }

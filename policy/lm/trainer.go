@@ -136,6 +136,21 @@ func (t *Trainer) Logprobs(seqs []Sequence) ([][]float32, error) {
 	return out, nil
 }
 
+// Logits gives the raw scores [len(tokens), vocab] of every token's successor,
+// before the temperature. It is for checks and short inputs: all of them are in
+// memory at once.
+func (t *Trainer) Logits(tokens []int32) ([]float32, error) {
+	seqs := []Sequence{{Tokens: tokens, Mask: make([]bool, len(tokens))}}
+	if err := t.check(seqs); err != nil {
+		return nil, err
+	}
+	d, vocab := t.model.Arch.HiddenSize, t.model.Arch.VocabSize
+	t.forward(seqs)
+	logits := make([]float32, len(tokens)*vocab)
+	t.workers.pool.MatMulTransB(logits, vocab, t.acts.normed, d, t.model.params.head, d, len(tokens), vocab, d, false)
+	return logits, nil
+}
+
 // Accumulate runs forward and backward and adds to the gradients. For every
 // sequence loss gets the log-probabilities at the masked positions (0
 // elsewhere) and fills grad, zeroed before, with dLoss/dlogp of the same

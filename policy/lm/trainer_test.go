@@ -281,3 +281,31 @@ func BenchmarkTrainTiny(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*16*240/b.Elapsed().Seconds(), "tokens/s")
 }
+
+// TestLogitsAgreeWithLogprobs normalises Logits and compares with Logprobs.
+func TestLogitsAgreeWithLogprobs(t *testing.T) {
+	tr := newTrainer(t, loud(t, small(true), 7), nil)
+	s := randomSequences(3, 37, 40)[0]
+	logits, err := tr.Logits(s.Tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logps, err := tr.Logprobs([]Sequence{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for j, masked := range s.Mask {
+		if !masked {
+			continue
+		}
+		sum := 0.0
+		row := logits[(j-1)*37:][:37]
+		for _, v := range row {
+			sum += math.Exp(float64(v))
+		}
+		want := float64(row[s.Tokens[j]]) - math.Log(sum)
+		if math.Abs(want-float64(logps[0][j])) > 1e-4 {
+			t.Errorf("position %d: log-probability %g, from the logits %g", j, logps[0][j], want)
+		}
+	}
+}
