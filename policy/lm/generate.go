@@ -36,6 +36,9 @@ func (p *packedModel) forward(w *workers, rope rope, b *batch) []float32 {
 		w.pool.MatMulPacked(p.qkv, width, p.h, d, layer.qkv, n, false)
 		for i, r := range b.rows {
 			qkv := p.qkv[i*width:][:width]
+			addBias(qkv, params.qkvBias)
+			normHeads(qkv[:q], params.queryNorm, a.NormEpsilon)
+			normHeads(qkv[q:q+kv], params.keyNorm, a.NormEpsilon)
 			rope.rotate(qkv[:q+kv], r.position)
 			keys, values := r.session.keys[l], r.session.values[l]
 			at := r.position
@@ -48,14 +51,19 @@ func (p *packedModel) forward(w *workers, rope rope, b *batch) []float32 {
 		w.each(n, func(_ *kernel.Pool, thread, i int) { p.attend(l, i, b.rows[i], thread) })
 		w.pool.MatMulPacked(p.x, d, p.attn, q, layer.out, n, true)
 		for i := range b.rows {
+			addBias(p.x[i*d:][:d], params.outBias)
 			rmsNorm(p.h[i*d:][:d], p.x[i*d:][:d], params.mlpNorm, a.NormEpsilon)
 		}
 		w.pool.MatMulPacked(p.gateUp, 2*f, p.h, d, layer.gateUp, n, false)
 		for i := range b.rows {
 			gu := p.gateUp[i*2*f:][:2*f]
+			addBias(gu, params.gateUpBias)
 			kernel.SiluMul(p.act[i*f:][:f], gu[:f], gu[f:])
 		}
 		w.pool.MatMulPacked(p.x, d, p.act, f, layer.down, n, true)
+		for i := range b.rows {
+			addBias(p.x[i*d:][:d], params.downBias)
+		}
 	}
 	for i, r := range b.sample {
 		rmsNorm(p.h[i*d:][:d], p.x[r*d:][:d], p.model.params.norm, a.NormEpsilon)
@@ -63,6 +71,25 @@ func (p *packedModel) forward(w *workers, rope rope, b *batch) []float32 {
 	p.logits = grow(p.logits, len(b.sample)*a.VocabSize)
 	w.pool.MatMulPacked(p.logits, a.VocabSize, p.h, d, p.head, len(b.sample), false)
 	return p.logits
+}
+
+// addBias adds a bias, if the architecture has it.
+func addBias(x, bias []float32) {
+	if bias != nil {
+		kernel.Add(x, bias)
+	}
+}
+
+// normHeads normalises the heads that lie one after another in x, if the
+// architecture has a norm of them (Qwen3, arXiv 2505.09388).
+func normHeads(x, gain []float32, eps float32) {
+	if gain == nil {
+		return
+	}
+	for h := 0; h < len(x); h += len(gain) {
+		head := x[h:][:len(gain)]
+		rmsNorm(head, head, gain, eps)
+	}
 }
 
 // attend computes one row's attention over its session's cache.
