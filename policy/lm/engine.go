@@ -486,7 +486,7 @@ func (p *packedModel) load(m *Model) {
 	}
 	pack := func(w **kernel.Packed, b []float32, n, k int) {
 		if *w == nil {
-			*w = kernel.Pack(b, k, n, k)
+			*w = kernel.Pack(b, k, n, k, kernel.Float32)
 		} else {
 			(*w).Repack(b, k)
 		}

@@ -6,7 +6,7 @@ package kernel
 //
 // for as many rows and panels as the kernel is made for. Row i of C starts at
 // c[i·ldc]; A[i,p] is a[i·rowStride + p·step]; B_q[p,j] is
-// b[q·panelStride + p·stepB + j].
+// b[q·panelStride + p·stepB + j], or what a Format makes of it.
 type tileKernel func(c []float32, ldc int, a []float32, rowStride, stepA int,
 	b []float32, stepB, panelStride, k int, load bool)
 
@@ -22,9 +22,9 @@ type tileShape struct {
 // instructionSet is one implementation of everything the package computes.
 type instructionSet struct {
 	name     string
-	tileRows int         // most rows of a register tile
-	tileCols int         // columns of a panel
-	tiles    []tileShape // by number of rows; entry 0 is unused
+	tileRows int                  // most rows of a register tile
+	tileCols int                  // columns of a panel
+	tiles    [formats][]tileShape // by number of rows; entry 0 is unused
 
 	// transpose sets dst[p·tileCols+i] = src[i·ld+p] for i < rows, p < k.
 	transpose func(dst, src []float32, ld, rows, k int)

@@ -41,38 +41,9 @@ func (p *Pool) MatMulPacked(c []float32, ldc int, a []float32, lda int, w *Packe
 	check("MatMulPacked", c, ldc, m, w.n, a, lda, m, w.k, nil, 0, 0, 0)
 	p.multiply(product{
 		isa: w.isa, c: c, ldc: ldc, a: a, rowStride: lda, stepA: 1,
-		packed: w, m: m, n: w.n, k: w.k, load: acc,
+		packed: w, format: w.format, m: m, n: w.n, k: w.k, load: acc,
 	})
 }
-
-// Packed is a matrix B of n×k, packed for MatMulPacked.
-type Packed struct {
-	isa    *instructionSet
-	n, k   int
-	panels []float32 // panel after panel, each k×tileCols
-}
-
-// Pack packs B, which is n×k with ldb floats between row starts.
-func Pack(b []float32, ldb, n, k int) *Packed {
-	isa := active
-	w := &Packed{isa: isa, n: n, k: k}
-	w.panels = aligned(nil, (n+isa.tileCols-1)/isa.tileCols*isa.tileCols*k)
-	w.Repack(b, ldb)
-	return w
-}
-
-// Repack packs other values of the same shape into the same memory. No product
-// may use w meanwhile.
-func (w *Packed) Repack(b []float32, ldb int) {
-	checkMatrix("Repack", "b", b, ldb, w.n, w.k)
-	width := w.isa.tileCols
-	for j := 0; w.k > 0 && j < w.n; j += width {
-		packTransposed(w.isa, w.panels[j*w.k:(j+width)*w.k], b[j*ldb:], ldb, min(width, w.n-j), w.k)
-	}
-}
-
-// Shape returns B's numbers of rows and columns.
-func (w *Packed) Shape() (n, k int) { return w.n, w.k }
 
 // packTransposed packs n rows of k floats, n at most tileCols, as a panel
 // of k×tileCols, and fills the missing columns with zeros.

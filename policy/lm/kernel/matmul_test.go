@@ -94,7 +94,7 @@ var products = []struct {
 	}},
 	{"MatMulPacked", func(p *Pool, c, a, b matrix, acc bool) {
 		b = b.transpose()
-		w := Pack(make([]float32, len(b.x)), b.ld, b.rows, b.cols)
+		w := Pack(make([]float32, len(b.x)), b.ld, b.rows, b.cols, Float32)
 		w.Repack(b.x, b.ld)
 		p.MatMulPacked(c.x, c.ld, a.x, a.ld, w, c.rows, acc)
 	}},
@@ -227,7 +227,7 @@ func TestShortSlicesPanic(t *testing.T) {
 	x := make([]float32, 11)
 	for name, call := range map[string]func(){
 		"c": func() { NewPool(1).MatMul(x, 4, make([]float32, 12), 4, make([]float32, 16), 4, 3, 4, 4, false) },
-		"b": func() { Pack(x, 4, 3, 4) },
+		"b": func() { Pack(x, 4, 3, 4, Float32) },
 		"ld": func() {
 			NewPool(1).MatMul(make([]float32, 12), 3, make([]float32, 12), 4, make([]float32, 16), 4, 3, 4, 4, false)
 		},
@@ -249,7 +249,7 @@ func TestProductsDoNotAllocate(t *testing.T) {
 		rng := rand.New(rand.NewPCG(7, 8))
 		const m, n, k = 70, 200, 100
 		a, b, c := random(rng, m*k), random(rng, n*k), random(rng, m*n)
-		w := Pack(b, k, n, k)
+		w := Pack(b, k, n, k, BFloat16)
 		for _, pool := range []*Pool{nil, newTestPool(t, 1), newTestPool(t, 2)} {
 			allocs := testing.AllocsPerRun(10, func() {
 				pool.MatMul(c, n, a, k, b, n, m, n, k, false)
@@ -286,7 +286,7 @@ func BenchmarkProduct(b *testing.B) {
 					x, y, c := random(rng, s.m*s.k), random(rng, s.n*s.k), random(rng, s.m*s.n)
 					var w *Packed
 					if s.product == 3 {
-						w = Pack(y, s.k, s.n, s.k)
+						w = Pack(y, s.k, s.n, s.k, Float32)
 					}
 					for b.Loop() {
 						switch s.product {

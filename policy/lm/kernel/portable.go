@@ -10,10 +10,9 @@ func portable() *instructionSet {
 		name:     "go",
 		tileRows: 2,
 		tileCols: 4,
-		tiles: []tileShape{
-			{},
-			{one: goTile1, wide: goTile1, widePanels: 1},
-			{one: goTile2, wide: goTile2, widePanels: 1},
+		tiles: [formats][]tileShape{
+			Float32:  {{}, {goTile1, goTile1, 1}, {goTile2, goTile2, 1}},
+			BFloat16: {{}, {goTile1BFloat16, goTile1BFloat16, 1}, {goTile2BFloat16, goTile2BFloat16, 1}},
 		},
 		transpose:       goTranspose,
 		dot:             goDot,
@@ -71,6 +70,35 @@ func goTile2(c []float32, ldc int, a []float32, rowStride, stepA int, b []float3
 	}
 	c[0], c[1], c[2], c[3] = c0, c1, c2, c3
 	d[0], d[1], d[2], d[3] = d0, d1, d2, d3
+}
+
+func goTile1BFloat16(c []float32, _ int, a []float32, _, stepA int, b []float32, stepB, _, k int, load bool) {
+	c = c[:4]
+	var c0, c1, c2, c3 float32
+	if load {
+		c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
+	}
+	for p := range k {
+		x := a[p*stepA]
+		b0, b2 := splitPair(b[p*stepB])
+		b1, b3 := splitPair(b[p*stepB+1])
+		c0 += float32(x * b0)
+		c1 += float32(x * b1)
+		c2 += float32(x * b2)
+		c3 += float32(x * b3)
+	}
+	c[0], c[1], c[2], c[3] = c0, c1, c2, c3
+}
+
+func goTile2BFloat16(c []float32, ldc int, a []float32, rowStride, stepA int, b []float32, stepB, panelStride, k int, load bool) {
+	goTile1BFloat16(c, ldc, a, rowStride, stepA, b, stepB, panelStride, k, load)
+	goTile1BFloat16(c[ldc:], ldc, a[rowStride:], rowStride, stepA, b, stepB, panelStride, k, load)
+}
+
+// splitPair gives the two bfloat16 of a word, see goRoundPairs.
+func splitPair(word float32) (low, high float32) {
+	bits := math.Float32bits(word)
+	return math.Float32frombits(bits << 16), math.Float32frombits(bits &^ 0xffff)
 }
 
 func goTranspose(dst, src []float32, ld, rows, k int) {

@@ -22,6 +22,7 @@ type product struct {
 	ldb        int
 	transposed bool
 	packed     *Packed
+	format     Format // of the panels
 
 	m, n, k int
 	load    bool // start from C instead of 0
@@ -124,7 +125,8 @@ func (t *product) panel(q int) (b []float32, step, stride int) {
 	width := t.isa.tileCols
 	switch {
 	case t.packed != nil:
-		return t.packed.panels[(t.j0+q*width)*t.k+t.p0*width:], width, t.k * width
+		step = t.packed.step
+		return t.packed.panels[((t.j0/width+q)*t.k+t.p0)*step:], step, t.k * step
 	case t.direct && (q+1)*width <= t.cols:
 		return t.b[t.p0*t.ldb+t.j0+q*width:], t.ldb, width
 	}
@@ -153,7 +155,7 @@ func (t *product) computeBlock(worker, block int) {
 	}
 	// The last rows, fewer than a tile: several panels at once if that helps.
 	rows := i1 - rest
-	shape := t.isa.tiles[rows]
+	shape := t.isa.tiles[t.format][rows]
 	whole := min(q1, t.cols/t.isa.tileCols)
 	q := q0
 	for ; q+shape.widePanels <= whole; q += shape.widePanels {
@@ -171,7 +173,7 @@ func (t *product) computeBlock(worker, block int) {
 // columns of goes through edge, so that every element meets the same kernel.
 func (t *product) tile(edge []float32, i, rows, q int) {
 	width := t.isa.tileCols
-	kernel := t.isa.tiles[rows].one
+	kernel := t.isa.tiles[t.format][rows].one
 	a := t.a[i*t.rowStride+t.p0*t.stepA:]
 	b, step, stride := t.panel(q)
 	c := t.c[i*t.ldc+t.j0+q*width:]

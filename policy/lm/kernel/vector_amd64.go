@@ -7,45 +7,90 @@ package kernel
 //go:noescape
 func tile1x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile1x1BFloat16AVX2 is the micro-kernel of 1 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile1x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile2x1AVX2 is the micro-kernel of 2 rows and 1 panels.
 //
 //go:noescape
 func tile2x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile2x1BFloat16AVX2 is the micro-kernel of 2 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile2x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile3x1AVX2 is the micro-kernel of 3 rows and 1 panels.
 //
 //go:noescape
 func tile3x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile3x1BFloat16AVX2 is the micro-kernel of 3 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile3x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile4x1AVX2 is the micro-kernel of 4 rows and 1 panels.
 //
 //go:noescape
 func tile4x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile4x1BFloat16AVX2 is the micro-kernel of 4 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile4x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile5x1AVX2 is the micro-kernel of 5 rows and 1 panels.
 //
 //go:noescape
 func tile5x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile5x1BFloat16AVX2 is the micro-kernel of 5 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile5x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile6x1AVX2 is the micro-kernel of 6 rows and 1 panels.
 //
 //go:noescape
 func tile6x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile6x1BFloat16AVX2 is the micro-kernel of 6 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile6x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile1x4AVX2 is the micro-kernel of 1 rows and 4 panels.
 //
 //go:noescape
 func tile1x4AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile1x4BFloat16AVX2 is the micro-kernel of 1 rows and 4 panels of bfloat16.
+//
+//go:noescape
+func tile1x4BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile2x2AVX2 is the micro-kernel of 2 rows and 2 panels.
 //
 //go:noescape
 func tile2x2AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile2x2BFloat16AVX2 is the micro-kernel of 2 rows and 2 panels of bfloat16.
+//
+//go:noescape
+func tile2x2BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile3x2AVX2 is the micro-kernel of 3 rows and 2 panels.
 //
 //go:noescape
 func tile3x2AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile3x2BFloat16AVX2 is the micro-kernel of 3 rows and 2 panels of bfloat16.
+//
+//go:noescape
+func tile3x2BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // dotAVX2 returns the sum of products.
 //
@@ -117,75 +162,150 @@ func adamWAVX2(w []float32, g []float32, m []float32, v []float32, lr float32, r
 //go:noescape
 func tile1x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile1x1BFloat16AVX512 is the micro-kernel of 1 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile1x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile2x1AVX512 is the micro-kernel of 2 rows and 1 panels.
 //
 //go:noescape
 func tile2x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile2x1BFloat16AVX512 is the micro-kernel of 2 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile2x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile3x1AVX512 is the micro-kernel of 3 rows and 1 panels.
 //
 //go:noescape
 func tile3x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile3x1BFloat16AVX512 is the micro-kernel of 3 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile3x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile4x1AVX512 is the micro-kernel of 4 rows and 1 panels.
 //
 //go:noescape
 func tile4x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile4x1BFloat16AVX512 is the micro-kernel of 4 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile4x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile5x1AVX512 is the micro-kernel of 5 rows and 1 panels.
 //
 //go:noescape
 func tile5x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile5x1BFloat16AVX512 is the micro-kernel of 5 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile5x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile6x1AVX512 is the micro-kernel of 6 rows and 1 panels.
 //
 //go:noescape
 func tile6x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile6x1BFloat16AVX512 is the micro-kernel of 6 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile6x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile7x1AVX512 is the micro-kernel of 7 rows and 1 panels.
 //
 //go:noescape
 func tile7x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile7x1BFloat16AVX512 is the micro-kernel of 7 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile7x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile8x1AVX512 is the micro-kernel of 8 rows and 1 panels.
 //
 //go:noescape
 func tile8x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile8x1BFloat16AVX512 is the micro-kernel of 8 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile8x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile9x1AVX512 is the micro-kernel of 9 rows and 1 panels.
 //
 //go:noescape
 func tile9x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile9x1BFloat16AVX512 is the micro-kernel of 9 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile9x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile10x1AVX512 is the micro-kernel of 10 rows and 1 panels.
 //
 //go:noescape
 func tile10x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile10x1BFloat16AVX512 is the micro-kernel of 10 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile10x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile11x1AVX512 is the micro-kernel of 11 rows and 1 panels.
 //
 //go:noescape
 func tile11x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile11x1BFloat16AVX512 is the micro-kernel of 11 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile11x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile12x1AVX512 is the micro-kernel of 12 rows and 1 panels.
 //
 //go:noescape
 func tile12x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile12x1BFloat16AVX512 is the micro-kernel of 12 rows and 1 panels of bfloat16.
+//
+//go:noescape
+func tile12x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // tile1x4AVX512 is the micro-kernel of 1 rows and 4 panels.
 //
 //go:noescape
 func tile1x4AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile1x4BFloat16AVX512 is the micro-kernel of 1 rows and 4 panels of bfloat16.
+//
+//go:noescape
+func tile1x4BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile2x4AVX512 is the micro-kernel of 2 rows and 4 panels.
 //
 //go:noescape
 func tile2x4AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// tile2x4BFloat16AVX512 is the micro-kernel of 2 rows and 4 panels of bfloat16.
+//
+//go:noescape
+func tile2x4BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
 // tile3x2AVX512 is the micro-kernel of 3 rows and 2 panels.
 //
 //go:noescape
 func tile3x2AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+
+// tile3x2BFloat16AVX512 is the micro-kernel of 3 rows and 2 panels of bfloat16.
+//
+//go:noescape
+func tile3x2BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
 // dotAVX512 returns the sum of products.
 //

@@ -48,6 +48,63 @@ loop:
 	VZEROUPPER
 	RET
 
+// func tile1x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile1x1BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), CX
+	SHLQ $0x02, CX
+	MOVQ b_base+72(FP), DX
+	MOVQ stepB+96(FP), BX
+	SHLQ $0x02, BX
+	MOVQ k+112(FP), SI
+
+loop:
+	VMOVUPS      (DX), Y3
+	VPSLLD       $0x10, Y3, Y2
+	VANDPS       constantffff0000<>+0(SB), Y3, Y3
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         CX, AX
+	DECQ         SI
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+DATA constantffff0000<>+0(SB)/4, $0xffff0000
+DATA constantffff0000<>+4(SB)/4, $0xffff0000
+DATA constantffff0000<>+8(SB)/4, $0xffff0000
+DATA constantffff0000<>+12(SB)/4, $0xffff0000
+DATA constantffff0000<>+16(SB)/4, $0xffff0000
+DATA constantffff0000<>+20(SB)/4, $0xffff0000
+DATA constantffff0000<>+24(SB)/4, $0xffff0000
+DATA constantffff0000<>+28(SB)/4, $0xffff0000
+GLOBL constantffff0000<>(SB), RODATA|NOPTR, $32
+
 // func tile2x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, FMA3
 TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-121
@@ -84,6 +141,64 @@ start:
 loop:
 	VMOVUPS      (BX), Y4
 	VMOVUPS      32(BX), Y5
+	ADDQ         SI, BX
+	VBROADCASTSS (AX), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (AX)(CX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         DX, AX
+	DECQ         DI
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+// func tile2x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile2x1BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y2
+	VMOVUPS 32(AX), Y3
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ stepB+96(FP), SI
+	SHLQ $0x02, SI
+	MOVQ k+112(FP), DI
+
+loop:
+	VMOVUPS      (BX), Y5
+	VPSLLD       $0x10, Y5, Y4
+	VANDPS       constantffff0000<>+0(SB), Y5, Y5
 	ADDQ         SI, BX
 	VBROADCASTSS (AX), Y6
 	VFMADD231PS  Y4, Y6, Y0
@@ -146,6 +261,75 @@ start:
 loop:
 	VMOVUPS      (BX), Y6
 	VMOVUPS      32(BX), Y7
+	ADDQ         SI, BX
+	VBROADCASTSS (AX), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (AX)(CX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (AX)(CX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         DX, AX
+	DECQ         DI
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+// func tile3x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile3x1BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y2
+	VMOVUPS 32(AX), Y3
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y4
+	VMOVUPS 32(AX), Y5
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ stepB+96(FP), SI
+	SHLQ $0x02, SI
+	MOVQ k+112(FP), DI
+
+loop:
+	VMOVUPS      (BX), Y7
+	VPSLLD       $0x10, Y7, Y6
+	VANDPS       constantffff0000<>+0(SB), Y7, Y7
 	ADDQ         SI, BX
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  Y6, Y8, Y0
@@ -255,6 +439,89 @@ loop:
 	VZEROUPPER
 	RET
 
+// func tile4x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile4x1BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y2
+	VMOVUPS 32(AX), Y3
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y4
+	VMOVUPS 32(AX), Y5
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y6
+	VMOVUPS 32(AX), Y7
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	MOVQ stepA+64(FP), BX
+	SHLQ $0x02, BX
+	MOVQ b_base+72(FP), SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VMOVUPS      (SI), Y9
+	VPSLLD       $0x10, Y9, Y8
+	VANDPS       constantffff0000<>+0(SB), Y9, Y9
+	ADDQ         DI, SI
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         BX, AX
+	ADDQ         BX, DX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VZEROUPPER
+	RET
+
 // func tile5x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, FMA3
 TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-121
@@ -308,6 +575,100 @@ start:
 loop:
 	VMOVUPS      (SI), Y10
 	VMOVUPS      32(SI), Y11
+	ADDQ         DI, SI
+	VBROADCASTSS (AX), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (AX)(CX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (AX)(CX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (DX)(CX*1), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         BX, AX
+	ADDQ         BX, DX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y8, (AX)
+	VMOVUPS      Y9, 32(AX)
+	VZEROUPPER
+	RET
+
+// func tile5x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile5x1BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y2
+	VMOVUPS 32(AX), Y3
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y4
+	VMOVUPS 32(AX), Y5
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y6
+	VMOVUPS 32(AX), Y7
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y8
+	VMOVUPS 32(AX), Y9
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	MOVQ stepA+64(FP), BX
+	SHLQ $0x02, BX
+	MOVQ b_base+72(FP), SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VMOVUPS      (SI), Y11
+	VPSLLD       $0x10, Y11, Y10
+	VANDPS       constantffff0000<>+0(SB), Y11, Y11
 	ADDQ         DI, SI
 	VBROADCASTSS (AX), Y12
 	VFMADD231PS  Y10, Y12, Y0
@@ -452,6 +813,111 @@ loop:
 	VZEROUPPER
 	RET
 
+// func tile6x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile6x1BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y2
+	VMOVUPS 32(AX), Y3
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y4
+	VMOVUPS 32(AX), Y5
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y6
+	VMOVUPS 32(AX), Y7
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y8
+	VMOVUPS 32(AX), Y9
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y10
+	VMOVUPS 32(AX), Y11
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	MOVQ stepA+64(FP), BX
+	SHLQ $0x02, BX
+	MOVQ b_base+72(FP), SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VMOVUPS      (SI), Y13
+	VPSLLD       $0x10, Y13, Y12
+	VANDPS       constantffff0000<>+0(SB), Y13, Y13
+	ADDQ         DI, SI
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (DX), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (DX)(CX*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (DX)(CX*2), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         BX, AX
+	ADDQ         BX, DX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y8, (AX)
+	VMOVUPS      Y9, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y10, (AX)
+	VMOVUPS      Y11, 32(AX)
+	VZEROUPPER
+	RET
+
 // func tile1x4AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, FMA3
 TEXT ·tile1x4AVX2(SB), NOSPLIT, $0-121
@@ -506,6 +972,91 @@ loop:
 	VFMADD231PS  32(DX)(BX*2), Y8, Y5
 	VFMADD231PS  (SI), Y8, Y6
 	VFMADD231PS  32(SI), Y8, Y7
+	ADDQ         DI, DX
+	ADDQ         DI, SI
+	ADDQ         CX, AX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+// func tile1x4BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile1x4BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	VMOVUPS 128(AX), Y4
+	VMOVUPS 160(AX), Y5
+	VMOVUPS 192(AX), Y6
+	VMOVUPS 224(AX), Y7
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), CX
+	SHLQ $0x02, CX
+	MOVQ b_base+72(FP), DX
+	MOVQ panelStride+104(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (DX)(BX*2), SI
+	ADDQ BX, SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VBROADCASTSS (AX), Y8
+	VMOVUPS      (DX), Y10
+	VPSLLD       $0x10, Y10, Y9
+	VANDPS       constantffff0000<>+0(SB), Y10, Y10
+	VFMADD231PS  Y9, Y8, Y0
+	VFMADD231PS  Y10, Y8, Y1
+	VMOVUPS      (DX)(BX*1), Y10
+	VPSLLD       $0x10, Y10, Y9
+	VANDPS       constantffff0000<>+0(SB), Y10, Y10
+	VFMADD231PS  Y9, Y8, Y2
+	VFMADD231PS  Y10, Y8, Y3
+	VMOVUPS      (DX)(BX*2), Y10
+	VPSLLD       $0x10, Y10, Y9
+	VANDPS       constantffff0000<>+0(SB), Y10, Y10
+	VFMADD231PS  Y9, Y8, Y4
+	VFMADD231PS  Y10, Y8, Y5
+	VMOVUPS      (SI), Y10
+	VPSLLD       $0x10, Y10, Y9
+	VANDPS       constantffff0000<>+0(SB), Y10, Y10
+	VFMADD231PS  Y9, Y8, Y6
+	VFMADD231PS  Y10, Y8, Y7
 	ADDQ         DI, DX
 	ADDQ         DI, SI
 	ADDQ         CX, AX
@@ -602,6 +1153,85 @@ loop:
 	VZEROUPPER
 	RET
 
+// func tile2x2BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile2x2BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y4
+	VMOVUPS 32(AX), Y5
+	VMOVUPS 64(AX), Y6
+	VMOVUPS 96(AX), Y7
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ panelStride+104(FP), SI
+	SHLQ $0x02, SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VBROADCASTSS (AX), Y8
+	VBROADCASTSS (AX)(CX*1), Y9
+	VMOVUPS      (BX), Y11
+	VPSLLD       $0x10, Y11, Y10
+	VANDPS       constantffff0000<>+0(SB), Y11, Y11
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VFMADD231PS  Y11, Y8, Y1
+	VFMADD231PS  Y11, Y9, Y5
+	VMOVUPS      (BX)(SI*1), Y11
+	VPSLLD       $0x10, Y11, Y10
+	VANDPS       constantffff0000<>+0(SB), Y11, Y11
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VFMADD231PS  Y11, Y8, Y3
+	VFMADD231PS  Y11, Y9, Y7
+	ADDQ         DI, BX
+	ADDQ         DX, AX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	VZEROUPPER
+	RET
+
 // func tile3x2AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, FMA3
 TEXT ·tile3x2AVX2(SB), NOSPLIT, $0-121
@@ -674,6 +1304,104 @@ loop:
 	VFMADD231PS  Y15, Y12, Y3
 	VFMADD231PS  Y15, Y13, Y7
 	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         DI, BX
+	ADDQ         DX, AX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y8, (AX)
+	VMOVUPS      Y9, 32(AX)
+	VMOVUPS      Y10, 64(AX)
+	VMOVUPS      Y11, 96(AX)
+	VZEROUPPER
+	RET
+
+// func tile3x2BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tile3x2BFloat16AVX2(SB), NOSPLIT, $0-121
+	MOVB   load+120(FP), AL
+	TESTB  AL, AL
+	JNE    old
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	JMP    start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y4
+	VMOVUPS 32(AX), Y5
+	VMOVUPS 64(AX), Y6
+	VMOVUPS 96(AX), Y7
+	ADDQ    CX, AX
+	VMOVUPS (AX), Y8
+	VMOVUPS 32(AX), Y9
+	VMOVUPS 64(AX), Y10
+	VMOVUPS 96(AX), Y11
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ panelStride+104(FP), SI
+	SHLQ $0x02, SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VBROADCASTSS (AX), Y12
+	VBROADCASTSS (AX)(CX*1), Y13
+	VBROADCASTSS (AX)(CX*2), Y14
+	VMOVUPS      (BX), Y16
+	VPSLLD       $0x10, Y16, Y15
+	VANDPS       constantffff0000<>+0(SB), Y16, Y16
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VFMADD231PS  Y16, Y12, Y1
+	VFMADD231PS  Y16, Y13, Y5
+	VFMADD231PS  Y16, Y14, Y9
+	VMOVUPS      (BX)(SI*1), Y16
+	VPSLLD       $0x10, Y16, Y15
+	VANDPS       constantffff0000<>+0(SB), Y16, Y16
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VFMADD231PS  Y16, Y12, Y3
+	VFMADD231PS  Y16, Y13, Y7
+	VFMADD231PS  Y16, Y14, Y11
 	ADDQ         DI, BX
 	ADDQ         DX, AX
 	DECQ         R8
@@ -1885,6 +2613,56 @@ loop:
 	VZEROUPPER
 	RET
 
+// func tile1x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile1x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), CX
+	SHLQ $0x02, CX
+	MOVQ b_base+72(FP), DX
+	MOVQ stepB+96(FP), BX
+	SHLQ $0x02, BX
+	MOVQ k+112(FP), SI
+
+loop:
+	VMOVUPS      (DX), Z4
+	VPSLLD       $0x10, Z4, Z3
+	VPANDD       Z0, Z4, Z4
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z5
+	VFMADD231PS  Z3, Z5, Z1
+	VFMADD231PS  Z4, Z5, Z2
+	ADDQ         CX, AX
+	DECQ         SI
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	VZEROUPPER
+	RET
+
 // func tile2x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-121
@@ -1939,6 +2717,67 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z2, (AX)
 	VMOVUPS      Z3, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile2x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile2x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ stepB+96(FP), SI
+	SHLQ $0x02, SI
+	MOVQ k+112(FP), DI
+
+loop:
+	VMOVUPS      (BX), Z6
+	VPSLLD       $0x10, Z6, Z5
+	VPANDD       Z0, Z6, Z6
+	ADDQ         SI, BX
+	VBROADCASTSS (AX), Z7
+	VFMADD231PS  Z5, Z7, Z1
+	VFMADD231PS  Z6, Z7, Z2
+	VBROADCASTSS (AX)(CX*1), Z7
+	VFMADD231PS  Z5, Z7, Z3
+	VFMADD231PS  Z6, Z7, Z4
+	ADDQ         DX, AX
+	DECQ         DI
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2007,6 +2846,78 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z4, (AX)
 	VMOVUPS      Z5, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile3x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile3x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ stepB+96(FP), SI
+	SHLQ $0x02, SI
+	MOVQ k+112(FP), DI
+
+loop:
+	VMOVUPS      (BX), Z8
+	VPSLLD       $0x10, Z8, Z7
+	VPANDD       Z0, Z8, Z8
+	ADDQ         SI, BX
+	VBROADCASTSS (AX), Z9
+	VFMADD231PS  Z7, Z9, Z1
+	VFMADD231PS  Z8, Z9, Z2
+	VBROADCASTSS (AX)(CX*1), Z9
+	VFMADD231PS  Z7, Z9, Z3
+	VFMADD231PS  Z8, Z9, Z4
+	VBROADCASTSS (AX)(CX*2), Z9
+	VFMADD231PS  Z7, Z9, Z5
+	VFMADD231PS  Z8, Z9, Z6
+	ADDQ         DX, AX
+	DECQ         DI
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2089,6 +3000,92 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z6, (AX)
 	VMOVUPS      Z7, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile4x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile4x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	MOVQ stepA+64(FP), BX
+	SHLQ $0x02, BX
+	MOVQ b_base+72(FP), SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VMOVUPS      (SI), Z10
+	VPSLLD       $0x10, Z10, Z9
+	VPANDD       Z0, Z10, Z10
+	ADDQ         DI, SI
+	VBROADCASTSS (AX), Z11
+	VFMADD231PS  Z9, Z11, Z1
+	VFMADD231PS  Z10, Z11, Z2
+	VBROADCASTSS (AX)(CX*1), Z11
+	VFMADD231PS  Z9, Z11, Z3
+	VFMADD231PS  Z10, Z11, Z4
+	VBROADCASTSS (AX)(CX*2), Z11
+	VFMADD231PS  Z9, Z11, Z5
+	VFMADD231PS  Z10, Z11, Z6
+	VBROADCASTSS (DX), Z11
+	VFMADD231PS  Z9, Z11, Z7
+	VFMADD231PS  Z10, Z11, Z8
+	ADDQ         BX, AX
+	ADDQ         BX, DX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2182,6 +3179,103 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z8, (AX)
 	VMOVUPS      Z9, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile5x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile5x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	MOVQ stepA+64(FP), BX
+	SHLQ $0x02, BX
+	MOVQ b_base+72(FP), SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VMOVUPS      (SI), Z12
+	VPSLLD       $0x10, Z12, Z11
+	VPANDD       Z0, Z12, Z12
+	ADDQ         DI, SI
+	VBROADCASTSS (AX), Z13
+	VFMADD231PS  Z11, Z13, Z1
+	VFMADD231PS  Z12, Z13, Z2
+	VBROADCASTSS (AX)(CX*1), Z13
+	VFMADD231PS  Z11, Z13, Z3
+	VFMADD231PS  Z12, Z13, Z4
+	VBROADCASTSS (AX)(CX*2), Z13
+	VFMADD231PS  Z11, Z13, Z5
+	VFMADD231PS  Z12, Z13, Z6
+	VBROADCASTSS (DX), Z13
+	VFMADD231PS  Z11, Z13, Z7
+	VFMADD231PS  Z12, Z13, Z8
+	VBROADCASTSS (DX)(CX*1), Z13
+	VFMADD231PS  Z11, Z13, Z9
+	VFMADD231PS  Z12, Z13, Z10
+	ADDQ         BX, AX
+	ADDQ         BX, DX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2286,6 +3380,114 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z10, (AX)
 	VMOVUPS      Z11, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile6x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile6x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z11
+	VMOVUPS 64(AX), Z12
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	MOVQ stepA+64(FP), BX
+	SHLQ $0x02, BX
+	MOVQ b_base+72(FP), SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VMOVUPS      (SI), Z14
+	VPSLLD       $0x10, Z14, Z13
+	VPANDD       Z0, Z14, Z14
+	ADDQ         DI, SI
+	VBROADCASTSS (AX), Z15
+	VFMADD231PS  Z13, Z15, Z1
+	VFMADD231PS  Z14, Z15, Z2
+	VBROADCASTSS (AX)(CX*1), Z15
+	VFMADD231PS  Z13, Z15, Z3
+	VFMADD231PS  Z14, Z15, Z4
+	VBROADCASTSS (AX)(CX*2), Z15
+	VFMADD231PS  Z13, Z15, Z5
+	VFMADD231PS  Z14, Z15, Z6
+	VBROADCASTSS (DX), Z15
+	VFMADD231PS  Z13, Z15, Z7
+	VFMADD231PS  Z14, Z15, Z8
+	VBROADCASTSS (DX)(CX*1), Z15
+	VFMADD231PS  Z13, Z15, Z9
+	VFMADD231PS  Z14, Z15, Z10
+	VBROADCASTSS (DX)(CX*2), Z15
+	VFMADD231PS  Z13, Z15, Z11
+	VFMADD231PS  Z14, Z15, Z12
+	ADDQ         BX, AX
+	ADDQ         BX, DX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2404,6 +3606,128 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z12, (AX)
 	VMOVUPS      Z13, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile7x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile7x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z11
+	VMOVUPS 64(AX), Z12
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z13
+	VMOVUPS 64(AX), Z14
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	LEAQ (DX)(CX*2), BX
+	ADDQ CX, BX
+	MOVQ stepA+64(FP), SI
+	SHLQ $0x02, SI
+	MOVQ b_base+72(FP), DI
+	MOVQ stepB+96(FP), R8
+	SHLQ $0x02, R8
+	MOVQ k+112(FP), R9
+
+loop:
+	VMOVUPS      (DI), Z16
+	VPSLLD       $0x10, Z16, Z15
+	VPANDD       Z0, Z16, Z16
+	ADDQ         R8, DI
+	VBROADCASTSS (AX), Z17
+	VFMADD231PS  Z15, Z17, Z1
+	VFMADD231PS  Z16, Z17, Z2
+	VBROADCASTSS (AX)(CX*1), Z17
+	VFMADD231PS  Z15, Z17, Z3
+	VFMADD231PS  Z16, Z17, Z4
+	VBROADCASTSS (AX)(CX*2), Z17
+	VFMADD231PS  Z15, Z17, Z5
+	VFMADD231PS  Z16, Z17, Z6
+	VBROADCASTSS (DX), Z17
+	VFMADD231PS  Z15, Z17, Z7
+	VFMADD231PS  Z16, Z17, Z8
+	VBROADCASTSS (DX)(CX*1), Z17
+	VFMADD231PS  Z15, Z17, Z9
+	VFMADD231PS  Z16, Z17, Z10
+	VBROADCASTSS (DX)(CX*2), Z17
+	VFMADD231PS  Z15, Z17, Z11
+	VFMADD231PS  Z16, Z17, Z12
+	VBROADCASTSS (BX), Z17
+	VFMADD231PS  Z15, Z17, Z13
+	VFMADD231PS  Z16, Z17, Z14
+	ADDQ         SI, AX
+	ADDQ         SI, DX
+	ADDQ         SI, BX
+	DECQ         R9
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z13, (AX)
+	VMOVUPS      Z14, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2533,6 +3857,139 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z14, (AX)
 	VMOVUPS      Z15, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile8x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile8x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z11
+	VMOVUPS 64(AX), Z12
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z13
+	VMOVUPS 64(AX), Z14
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z15
+	VMOVUPS 64(AX), Z16
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	LEAQ (DX)(CX*2), BX
+	ADDQ CX, BX
+	MOVQ stepA+64(FP), SI
+	SHLQ $0x02, SI
+	MOVQ b_base+72(FP), DI
+	MOVQ stepB+96(FP), R8
+	SHLQ $0x02, R8
+	MOVQ k+112(FP), R9
+
+loop:
+	VMOVUPS      (DI), Z18
+	VPSLLD       $0x10, Z18, Z17
+	VPANDD       Z0, Z18, Z18
+	ADDQ         R8, DI
+	VBROADCASTSS (AX), Z19
+	VFMADD231PS  Z17, Z19, Z1
+	VFMADD231PS  Z18, Z19, Z2
+	VBROADCASTSS (AX)(CX*1), Z19
+	VFMADD231PS  Z17, Z19, Z3
+	VFMADD231PS  Z18, Z19, Z4
+	VBROADCASTSS (AX)(CX*2), Z19
+	VFMADD231PS  Z17, Z19, Z5
+	VFMADD231PS  Z18, Z19, Z6
+	VBROADCASTSS (DX), Z19
+	VFMADD231PS  Z17, Z19, Z7
+	VFMADD231PS  Z18, Z19, Z8
+	VBROADCASTSS (DX)(CX*1), Z19
+	VFMADD231PS  Z17, Z19, Z9
+	VFMADD231PS  Z18, Z19, Z10
+	VBROADCASTSS (DX)(CX*2), Z19
+	VFMADD231PS  Z17, Z19, Z11
+	VFMADD231PS  Z18, Z19, Z12
+	VBROADCASTSS (BX), Z19
+	VFMADD231PS  Z17, Z19, Z13
+	VFMADD231PS  Z18, Z19, Z14
+	VBROADCASTSS (BX)(CX*1), Z19
+	VFMADD231PS  Z17, Z19, Z15
+	VFMADD231PS  Z18, Z19, Z16
+	ADDQ         SI, AX
+	ADDQ         SI, DX
+	ADDQ         SI, BX
+	DECQ         R9
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z13, (AX)
+	VMOVUPS      Z14, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z15, (AX)
+	VMOVUPS      Z16, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2673,6 +4130,150 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z16, (AX)
 	VMOVUPS      Z17, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile9x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile9x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z18, Z18, Z18
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z11
+	VMOVUPS 64(AX), Z12
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z13
+	VMOVUPS 64(AX), Z14
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z15
+	VMOVUPS 64(AX), Z16
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z17
+	VMOVUPS 64(AX), Z18
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	LEAQ (DX)(CX*2), BX
+	ADDQ CX, BX
+	MOVQ stepA+64(FP), SI
+	SHLQ $0x02, SI
+	MOVQ b_base+72(FP), DI
+	MOVQ stepB+96(FP), R8
+	SHLQ $0x02, R8
+	MOVQ k+112(FP), R9
+
+loop:
+	VMOVUPS      (DI), Z20
+	VPSLLD       $0x10, Z20, Z19
+	VPANDD       Z0, Z20, Z20
+	ADDQ         R8, DI
+	VBROADCASTSS (AX), Z21
+	VFMADD231PS  Z19, Z21, Z1
+	VFMADD231PS  Z20, Z21, Z2
+	VBROADCASTSS (AX)(CX*1), Z21
+	VFMADD231PS  Z19, Z21, Z3
+	VFMADD231PS  Z20, Z21, Z4
+	VBROADCASTSS (AX)(CX*2), Z21
+	VFMADD231PS  Z19, Z21, Z5
+	VFMADD231PS  Z20, Z21, Z6
+	VBROADCASTSS (DX), Z21
+	VFMADD231PS  Z19, Z21, Z7
+	VFMADD231PS  Z20, Z21, Z8
+	VBROADCASTSS (DX)(CX*1), Z21
+	VFMADD231PS  Z19, Z21, Z9
+	VFMADD231PS  Z20, Z21, Z10
+	VBROADCASTSS (DX)(CX*2), Z21
+	VFMADD231PS  Z19, Z21, Z11
+	VFMADD231PS  Z20, Z21, Z12
+	VBROADCASTSS (BX), Z21
+	VFMADD231PS  Z19, Z21, Z13
+	VFMADD231PS  Z20, Z21, Z14
+	VBROADCASTSS (BX)(CX*1), Z21
+	VFMADD231PS  Z19, Z21, Z15
+	VFMADD231PS  Z20, Z21, Z16
+	VBROADCASTSS (BX)(CX*2), Z21
+	VFMADD231PS  Z19, Z21, Z17
+	VFMADD231PS  Z20, Z21, Z18
+	ADDQ         SI, AX
+	ADDQ         SI, DX
+	ADDQ         SI, BX
+	DECQ         R9
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z13, (AX)
+	VMOVUPS      Z14, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z15, (AX)
+	VMOVUPS      Z16, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z17, (AX)
+	VMOVUPS      Z18, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2827,6 +4428,164 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z18, (AX)
 	VMOVUPS      Z19, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile10x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile10x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z19, Z19, Z19
+	VPXORD       Z20, Z20, Z20
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z11
+	VMOVUPS 64(AX), Z12
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z13
+	VMOVUPS 64(AX), Z14
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z15
+	VMOVUPS 64(AX), Z16
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z17
+	VMOVUPS 64(AX), Z18
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z19
+	VMOVUPS 64(AX), Z20
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	LEAQ (DX)(CX*2), BX
+	ADDQ CX, BX
+	LEAQ (BX)(CX*2), SI
+	ADDQ CX, SI
+	MOVQ stepA+64(FP), DI
+	SHLQ $0x02, DI
+	MOVQ b_base+72(FP), R8
+	MOVQ stepB+96(FP), R9
+	SHLQ $0x02, R9
+	MOVQ k+112(FP), R10
+
+loop:
+	VMOVUPS      (R8), Z22
+	VPSLLD       $0x10, Z22, Z21
+	VPANDD       Z0, Z22, Z22
+	ADDQ         R9, R8
+	VBROADCASTSS (AX), Z23
+	VFMADD231PS  Z21, Z23, Z1
+	VFMADD231PS  Z22, Z23, Z2
+	VBROADCASTSS (AX)(CX*1), Z23
+	VFMADD231PS  Z21, Z23, Z3
+	VFMADD231PS  Z22, Z23, Z4
+	VBROADCASTSS (AX)(CX*2), Z23
+	VFMADD231PS  Z21, Z23, Z5
+	VFMADD231PS  Z22, Z23, Z6
+	VBROADCASTSS (DX), Z23
+	VFMADD231PS  Z21, Z23, Z7
+	VFMADD231PS  Z22, Z23, Z8
+	VBROADCASTSS (DX)(CX*1), Z23
+	VFMADD231PS  Z21, Z23, Z9
+	VFMADD231PS  Z22, Z23, Z10
+	VBROADCASTSS (DX)(CX*2), Z23
+	VFMADD231PS  Z21, Z23, Z11
+	VFMADD231PS  Z22, Z23, Z12
+	VBROADCASTSS (BX), Z23
+	VFMADD231PS  Z21, Z23, Z13
+	VFMADD231PS  Z22, Z23, Z14
+	VBROADCASTSS (BX)(CX*1), Z23
+	VFMADD231PS  Z21, Z23, Z15
+	VFMADD231PS  Z22, Z23, Z16
+	VBROADCASTSS (BX)(CX*2), Z23
+	VFMADD231PS  Z21, Z23, Z17
+	VFMADD231PS  Z22, Z23, Z18
+	VBROADCASTSS (SI), Z23
+	VFMADD231PS  Z21, Z23, Z19
+	VFMADD231PS  Z22, Z23, Z20
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, BX
+	ADDQ         DI, SI
+	DECQ         R10
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z13, (AX)
+	VMOVUPS      Z14, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z15, (AX)
+	VMOVUPS      Z16, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z17, (AX)
+	VMOVUPS      Z18, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z19, (AX)
+	VMOVUPS      Z20, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -2992,6 +4751,175 @@ loop:
 	ADDQ         CX, AX
 	VMOVUPS      Z20, (AX)
 	VMOVUPS      Z21, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile11x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile11x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z19, Z19, Z19
+	VPXORD       Z20, Z20, Z20
+	VPXORD       Z21, Z21, Z21
+	VPXORD       Z22, Z22, Z22
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z11
+	VMOVUPS 64(AX), Z12
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z13
+	VMOVUPS 64(AX), Z14
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z15
+	VMOVUPS 64(AX), Z16
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z17
+	VMOVUPS 64(AX), Z18
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z19
+	VMOVUPS 64(AX), Z20
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z21
+	VMOVUPS 64(AX), Z22
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	LEAQ (DX)(CX*2), BX
+	ADDQ CX, BX
+	LEAQ (BX)(CX*2), SI
+	ADDQ CX, SI
+	MOVQ stepA+64(FP), DI
+	SHLQ $0x02, DI
+	MOVQ b_base+72(FP), R8
+	MOVQ stepB+96(FP), R9
+	SHLQ $0x02, R9
+	MOVQ k+112(FP), R10
+
+loop:
+	VMOVUPS      (R8), Z24
+	VPSLLD       $0x10, Z24, Z23
+	VPANDD       Z0, Z24, Z24
+	ADDQ         R9, R8
+	VBROADCASTSS (AX), Z25
+	VFMADD231PS  Z23, Z25, Z1
+	VFMADD231PS  Z24, Z25, Z2
+	VBROADCASTSS (AX)(CX*1), Z25
+	VFMADD231PS  Z23, Z25, Z3
+	VFMADD231PS  Z24, Z25, Z4
+	VBROADCASTSS (AX)(CX*2), Z25
+	VFMADD231PS  Z23, Z25, Z5
+	VFMADD231PS  Z24, Z25, Z6
+	VBROADCASTSS (DX), Z25
+	VFMADD231PS  Z23, Z25, Z7
+	VFMADD231PS  Z24, Z25, Z8
+	VBROADCASTSS (DX)(CX*1), Z25
+	VFMADD231PS  Z23, Z25, Z9
+	VFMADD231PS  Z24, Z25, Z10
+	VBROADCASTSS (DX)(CX*2), Z25
+	VFMADD231PS  Z23, Z25, Z11
+	VFMADD231PS  Z24, Z25, Z12
+	VBROADCASTSS (BX), Z25
+	VFMADD231PS  Z23, Z25, Z13
+	VFMADD231PS  Z24, Z25, Z14
+	VBROADCASTSS (BX)(CX*1), Z25
+	VFMADD231PS  Z23, Z25, Z15
+	VFMADD231PS  Z24, Z25, Z16
+	VBROADCASTSS (BX)(CX*2), Z25
+	VFMADD231PS  Z23, Z25, Z17
+	VFMADD231PS  Z24, Z25, Z18
+	VBROADCASTSS (SI), Z25
+	VFMADD231PS  Z23, Z25, Z19
+	VFMADD231PS  Z24, Z25, Z20
+	VBROADCASTSS (SI)(CX*1), Z25
+	VFMADD231PS  Z23, Z25, Z21
+	VFMADD231PS  Z24, Z25, Z22
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, BX
+	ADDQ         DI, SI
+	DECQ         R10
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z13, (AX)
+	VMOVUPS      Z14, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z15, (AX)
+	VMOVUPS      Z16, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z17, (AX)
+	VMOVUPS      Z18, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z19, (AX)
+	VMOVUPS      Z20, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z21, (AX)
+	VMOVUPS      Z22, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -3171,6 +5099,186 @@ loop:
 	VZEROUPPER
 	RET
 
+// func tile12x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile12x1BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z19, Z19, Z19
+	VPXORD       Z20, Z20, Z20
+	VPXORD       Z21, Z21, Z21
+	VPXORD       Z22, Z22, Z22
+	VPXORD       Z23, Z23, Z23
+	VPXORD       Z24, Z24, Z24
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z3
+	VMOVUPS 64(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z7
+	VMOVUPS 64(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z11
+	VMOVUPS 64(AX), Z12
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z13
+	VMOVUPS 64(AX), Z14
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z15
+	VMOVUPS 64(AX), Z16
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z17
+	VMOVUPS 64(AX), Z18
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z19
+	VMOVUPS 64(AX), Z20
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z21
+	VMOVUPS 64(AX), Z22
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z23
+	VMOVUPS 64(AX), Z24
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (AX)(CX*2), DX
+	ADDQ CX, DX
+	LEAQ (DX)(CX*2), BX
+	ADDQ CX, BX
+	LEAQ (BX)(CX*2), SI
+	ADDQ CX, SI
+	MOVQ stepA+64(FP), DI
+	SHLQ $0x02, DI
+	MOVQ b_base+72(FP), R8
+	MOVQ stepB+96(FP), R9
+	SHLQ $0x02, R9
+	MOVQ k+112(FP), R10
+
+loop:
+	VMOVUPS      (R8), Z26
+	VPSLLD       $0x10, Z26, Z25
+	VPANDD       Z0, Z26, Z26
+	ADDQ         R9, R8
+	VBROADCASTSS (AX), Z27
+	VFMADD231PS  Z25, Z27, Z1
+	VFMADD231PS  Z26, Z27, Z2
+	VBROADCASTSS (AX)(CX*1), Z27
+	VFMADD231PS  Z25, Z27, Z3
+	VFMADD231PS  Z26, Z27, Z4
+	VBROADCASTSS (AX)(CX*2), Z27
+	VFMADD231PS  Z25, Z27, Z5
+	VFMADD231PS  Z26, Z27, Z6
+	VBROADCASTSS (DX), Z27
+	VFMADD231PS  Z25, Z27, Z7
+	VFMADD231PS  Z26, Z27, Z8
+	VBROADCASTSS (DX)(CX*1), Z27
+	VFMADD231PS  Z25, Z27, Z9
+	VFMADD231PS  Z26, Z27, Z10
+	VBROADCASTSS (DX)(CX*2), Z27
+	VFMADD231PS  Z25, Z27, Z11
+	VFMADD231PS  Z26, Z27, Z12
+	VBROADCASTSS (BX), Z27
+	VFMADD231PS  Z25, Z27, Z13
+	VFMADD231PS  Z26, Z27, Z14
+	VBROADCASTSS (BX)(CX*1), Z27
+	VFMADD231PS  Z25, Z27, Z15
+	VFMADD231PS  Z26, Z27, Z16
+	VBROADCASTSS (BX)(CX*2), Z27
+	VFMADD231PS  Z25, Z27, Z17
+	VFMADD231PS  Z26, Z27, Z18
+	VBROADCASTSS (SI), Z27
+	VFMADD231PS  Z25, Z27, Z19
+	VFMADD231PS  Z26, Z27, Z20
+	VBROADCASTSS (SI)(CX*1), Z27
+	VFMADD231PS  Z25, Z27, Z21
+	VFMADD231PS  Z26, Z27, Z22
+	VBROADCASTSS (SI)(CX*2), Z27
+	VFMADD231PS  Z25, Z27, Z23
+	VFMADD231PS  Z26, Z27, Z24
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         DI, BX
+	ADDQ         DI, SI
+	DECQ         R10
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z3, (AX)
+	VMOVUPS      Z4, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z7, (AX)
+	VMOVUPS      Z8, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z11, (AX)
+	VMOVUPS      Z12, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z13, (AX)
+	VMOVUPS      Z14, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z15, (AX)
+	VMOVUPS      Z16, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z17, (AX)
+	VMOVUPS      Z18, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z19, (AX)
+	VMOVUPS      Z20, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z21, (AX)
+	VMOVUPS      Z22, 64(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z23, (AX)
+	VMOVUPS      Z24, 64(AX)
+	VZEROUPPER
+	RET
+
 // func tile1x4AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4AVX512(SB), NOSPLIT, $0-121
@@ -3241,6 +5349,94 @@ loop:
 	VMOVUPS      Z5, 320(AX)
 	VMOVUPS      Z6, 384(AX)
 	VMOVUPS      Z7, 448(AX)
+	VZEROUPPER
+	RET
+
+// func tile1x4BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile1x4BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	VMOVUPS 128(AX), Z3
+	VMOVUPS 192(AX), Z4
+	VMOVUPS 256(AX), Z5
+	VMOVUPS 320(AX), Z6
+	VMOVUPS 384(AX), Z7
+	VMOVUPS 448(AX), Z8
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), CX
+	SHLQ $0x02, CX
+	MOVQ b_base+72(FP), DX
+	MOVQ panelStride+104(FP), BX
+	SHLQ $0x02, BX
+	LEAQ (DX)(BX*2), SI
+	ADDQ BX, SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VBROADCASTSS (AX), Z9
+	VMOVUPS      (DX), Z11
+	VPSLLD       $0x10, Z11, Z10
+	VPANDD       Z0, Z11, Z11
+	VFMADD231PS  Z10, Z9, Z1
+	VFMADD231PS  Z11, Z9, Z2
+	VMOVUPS      (DX)(BX*1), Z11
+	VPSLLD       $0x10, Z11, Z10
+	VPANDD       Z0, Z11, Z11
+	VFMADD231PS  Z10, Z9, Z3
+	VFMADD231PS  Z11, Z9, Z4
+	VMOVUPS      (DX)(BX*2), Z11
+	VPSLLD       $0x10, Z11, Z10
+	VPANDD       Z0, Z11, Z11
+	VFMADD231PS  Z10, Z9, Z5
+	VFMADD231PS  Z11, Z9, Z6
+	VMOVUPS      (SI), Z11
+	VPSLLD       $0x10, Z11, Z10
+	VPANDD       Z0, Z11, Z11
+	VFMADD231PS  Z10, Z9, Z7
+	VFMADD231PS  Z11, Z9, Z8
+	ADDQ         DI, DX
+	ADDQ         DI, SI
+	ADDQ         CX, AX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	VMOVUPS      Z3, 128(AX)
+	VMOVUPS      Z4, 192(AX)
+	VMOVUPS      Z5, 256(AX)
+	VMOVUPS      Z6, 320(AX)
+	VMOVUPS      Z7, 384(AX)
+	VMOVUPS      Z8, 448(AX)
 	VZEROUPPER
 	RET
 
@@ -3360,6 +5556,129 @@ loop:
 	VZEROUPPER
 	RET
 
+// func tile2x4BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile2x4BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	VMOVUPS 128(AX), Z3
+	VMOVUPS 192(AX), Z4
+	VMOVUPS 256(AX), Z5
+	VMOVUPS 320(AX), Z6
+	VMOVUPS 384(AX), Z7
+	VMOVUPS 448(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	VMOVUPS 128(AX), Z11
+	VMOVUPS 192(AX), Z12
+	VMOVUPS 256(AX), Z13
+	VMOVUPS 320(AX), Z14
+	VMOVUPS 384(AX), Z15
+	VMOVUPS 448(AX), Z16
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ panelStride+104(FP), SI
+	SHLQ $0x02, SI
+	LEAQ (BX)(SI*2), DI
+	ADDQ SI, DI
+	MOVQ stepB+96(FP), R8
+	SHLQ $0x02, R8
+	MOVQ k+112(FP), R9
+
+loop:
+	VBROADCASTSS (AX), Z17
+	VBROADCASTSS (AX)(CX*1), Z18
+	VMOVUPS      (BX), Z20
+	VPSLLD       $0x10, Z20, Z19
+	VPANDD       Z0, Z20, Z20
+	VFMADD231PS  Z19, Z17, Z1
+	VFMADD231PS  Z19, Z18, Z9
+	VFMADD231PS  Z20, Z17, Z2
+	VFMADD231PS  Z20, Z18, Z10
+	VMOVUPS      (BX)(SI*1), Z20
+	VPSLLD       $0x10, Z20, Z19
+	VPANDD       Z0, Z20, Z20
+	VFMADD231PS  Z19, Z17, Z3
+	VFMADD231PS  Z19, Z18, Z11
+	VFMADD231PS  Z20, Z17, Z4
+	VFMADD231PS  Z20, Z18, Z12
+	VMOVUPS      (BX)(SI*2), Z20
+	VPSLLD       $0x10, Z20, Z19
+	VPANDD       Z0, Z20, Z20
+	VFMADD231PS  Z19, Z17, Z5
+	VFMADD231PS  Z19, Z18, Z13
+	VFMADD231PS  Z20, Z17, Z6
+	VFMADD231PS  Z20, Z18, Z14
+	VMOVUPS      (DI), Z20
+	VPSLLD       $0x10, Z20, Z19
+	VPANDD       Z0, Z20, Z20
+	VFMADD231PS  Z19, Z17, Z7
+	VFMADD231PS  Z19, Z18, Z15
+	VFMADD231PS  Z20, Z17, Z8
+	VFMADD231PS  Z20, Z18, Z16
+	ADDQ         R8, BX
+	ADDQ         R8, DI
+	ADDQ         DX, AX
+	DECQ         R9
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	VMOVUPS      Z3, 128(AX)
+	VMOVUPS      Z4, 192(AX)
+	VMOVUPS      Z5, 256(AX)
+	VMOVUPS      Z6, 320(AX)
+	VMOVUPS      Z7, 384(AX)
+	VMOVUPS      Z8, 448(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	VMOVUPS      Z11, 128(AX)
+	VMOVUPS      Z12, 192(AX)
+	VMOVUPS      Z13, 256(AX)
+	VMOVUPS      Z14, 320(AX)
+	VMOVUPS      Z15, 384(AX)
+	VMOVUPS      Z16, 448(AX)
+	VZEROUPPER
+	RET
+
 // func tile3x2AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, AVX512F
 TEXT ·tile3x2AVX512(SB), NOSPLIT, $0-121
@@ -3453,6 +5772,107 @@ loop:
 	VMOVUPS      Z9, 64(AX)
 	VMOVUPS      Z10, 128(AX)
 	VMOVUPS      Z11, 192(AX)
+	VZEROUPPER
+	RET
+
+// func tile3x2BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
+// Requires: AVX, AVX512F
+TEXT ·tile3x2BFloat16AVX512(SB), NOSPLIT, $0-121
+	MOVL         $0xffff0000, AX
+	VMOVD        AX, X0
+	VBROADCASTSS X0, Z0
+	MOVB         load+120(FP), AL
+	TESTB        AL, AL
+	JNE          old
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	JMP          start
+
+old:
+	MOVQ    c_base+0(FP), AX
+	MOVQ    ldc+24(FP), CX
+	SHLQ    $0x02, CX
+	VMOVUPS (AX), Z1
+	VMOVUPS 64(AX), Z2
+	VMOVUPS 128(AX), Z3
+	VMOVUPS 192(AX), Z4
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z5
+	VMOVUPS 64(AX), Z6
+	VMOVUPS 128(AX), Z7
+	VMOVUPS 192(AX), Z8
+	ADDQ    CX, AX
+	VMOVUPS (AX), Z9
+	VMOVUPS 64(AX), Z10
+	VMOVUPS 128(AX), Z11
+	VMOVUPS 192(AX), Z12
+
+start:
+	MOVQ a_base+32(FP), AX
+	MOVQ rowStride+56(FP), CX
+	SHLQ $0x02, CX
+	MOVQ stepA+64(FP), DX
+	SHLQ $0x02, DX
+	MOVQ b_base+72(FP), BX
+	MOVQ panelStride+104(FP), SI
+	SHLQ $0x02, SI
+	MOVQ stepB+96(FP), DI
+	SHLQ $0x02, DI
+	MOVQ k+112(FP), R8
+
+loop:
+	VBROADCASTSS (AX), Z13
+	VBROADCASTSS (AX)(CX*1), Z14
+	VBROADCASTSS (AX)(CX*2), Z15
+	VMOVUPS      (BX), Z17
+	VPSLLD       $0x10, Z17, Z16
+	VPANDD       Z0, Z17, Z17
+	VFMADD231PS  Z16, Z13, Z1
+	VFMADD231PS  Z16, Z14, Z5
+	VFMADD231PS  Z16, Z15, Z9
+	VFMADD231PS  Z17, Z13, Z2
+	VFMADD231PS  Z17, Z14, Z6
+	VFMADD231PS  Z17, Z15, Z10
+	VMOVUPS      (BX)(SI*1), Z17
+	VPSLLD       $0x10, Z17, Z16
+	VPANDD       Z0, Z17, Z17
+	VFMADD231PS  Z16, Z13, Z3
+	VFMADD231PS  Z16, Z14, Z7
+	VFMADD231PS  Z16, Z15, Z11
+	VFMADD231PS  Z17, Z13, Z4
+	VFMADD231PS  Z17, Z14, Z8
+	VFMADD231PS  Z17, Z15, Z12
+	ADDQ         DI, BX
+	ADDQ         DX, AX
+	DECQ         R8
+	JNE          loop
+	MOVQ         c_base+0(FP), AX
+	MOVQ         ldc+24(FP), CX
+	SHLQ         $0x02, CX
+	VMOVUPS      Z1, (AX)
+	VMOVUPS      Z2, 64(AX)
+	VMOVUPS      Z3, 128(AX)
+	VMOVUPS      Z4, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z5, (AX)
+	VMOVUPS      Z6, 64(AX)
+	VMOVUPS      Z7, 128(AX)
+	VMOVUPS      Z8, 192(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Z9, (AX)
+	VMOVUPS      Z10, 64(AX)
+	VMOVUPS      Z11, 128(AX)
+	VMOVUPS      Z12, 192(AX)
 	VZEROUPPER
 	RET
 

@@ -10,7 +10,8 @@ import (
 func main() {
 	for _, s := range []*vectorSet{avx2(), avx512()} {
 		for _, shape := range s.tiles {
-			tile(s, shape.rows, shape.panels)
+			tile(s, shape.rows, shape.panels, false)
+			tile(s, shape.rows, shape.panels, true)
 		}
 		dot(s)
 		sumSquares(s)

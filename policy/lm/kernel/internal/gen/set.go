@@ -18,14 +18,14 @@ type vectorSet struct {
 	wide   bool // AVX-512
 	tiles  []tileShape
 
-	constants map[float32]Mem // AVX2: constants in memory
-	laneMask  *Mem            // AVX2: ones, then zeros
+	constants map[uint32]Mem // AVX2: constants in memory
+	laneMask  *Mem           // AVX2: ones, then zeros
 }
 
 type tileShape struct{ rows, panels int }
 
 func avx2() *vectorSet {
-	s := &vectorSet{suffix: "AVX2", bytes: 32, reg: YMM, constants: map[float32]Mem{}}
+	s := &vectorSet{suffix: "AVX2", bytes: 32, reg: YMM, constants: map[uint32]Mem{}}
 	for rows := 1; rows <= 6; rows++ {
 		s.tiles = append(s.tiles, tileShape{rows, 1})
 	}
@@ -61,8 +61,9 @@ func (s *vectorSet) clear(r Register) {
 // constant gives an operand with x in all lanes. AVX-512 has registers enough
 // to keep it in one; AVX2 reads it from memory, so it has to be the first
 // operand of an instruction. Constants are made at the start of a function.
-func (s *vectorSet) constant(x float32) Op {
-	bits := math.Float32bits(x)
+func (s *vectorSet) constant(x float32) Op { return s.constantBits(math.Float32bits(x)) }
+
+func (s *vectorSet) constantBits(bits uint32) Op {
 	if s.wide {
 		word, low, r := GP32(), XMM(), s.reg()
 		MOVL(U32(bits), word)
@@ -70,14 +71,14 @@ func (s *vectorSet) constant(x float32) Op {
 		VBROADCASTSS(low, r)
 		return r
 	}
-	if m, ok := s.constants[x]; ok {
+	if m, ok := s.constants[bits]; ok {
 		return m
 	}
 	m := GLOBL(fmt.Sprintf("constant%08x", bits), 8|16) // RODATA|NOPTR
 	for i := range s.lanes() {
 		DATA(4*i, U32(bits))
 	}
-	s.constants[x] = m
+	s.constants[bits] = m
 	return m
 }
 

@@ -47,11 +47,22 @@ func stride(name string) Register {
 }
 
 // tile writes a micro-kernel, see tileKernel in package kernel: a panel is two
-// registers wide, and every element of C has an accumulator of its own.
-func tile(s *vectorSet, rows, panels int) {
-	s.begin(fmt.Sprintf("tile%dx%d", rows, panels),
+// registers wide, and every element of C has an accumulator of its own. The
+// panels hold float32, or two bfloat16 to a word: column i in the lower half,
+// column i+lanes in the upper.
+func tile(s *vectorSet, rows, panels int, bfloat16 bool) {
+	format := ""
+	if bfloat16 {
+		format = "BFloat16"
+	}
+	s.begin(fmt.Sprintf("tile%dx%d%s", rows, panels, format),
 		"func(c []float32, ldc int, a []float32, rowStride, stepA int, b []float32, stepB, panelStride, k int, load bool)",
-		fmt.Sprintf("is the micro-kernel of %d rows and %d panels.", rows, panels))
+		fmt.Sprintf("is the micro-kernel of %d rows and %d panels%s.", rows, panels,
+			map[bool]string{true: " of bfloat16"}[bfloat16]))
+	var upper Op
+	if bfloat16 {
+		upper = s.constantBits(0xffff0000)
+	}
 	vectors := 2 * panels
 	sum := make([][]VecVirtual, rows)
 	for r := range sum {
@@ -96,8 +107,12 @@ func tile(s *vectorSet, rows, panels int) {
 	Label("loop")
 	if panels == 1 {
 		low, high := s.reg(), s.reg()
-		VMOVUPS(b.row(0, 0), low)
-		VMOVUPS(b.row(0, s.bytes), high)
+		if bfloat16 {
+			s.splitPairs(b.row(0, 0), upper, low, high)
+		} else {
+			VMOVUPS(b.row(0, 0), low)
+			VMOVUPS(b.row(0, s.bytes), high)
+		}
 		b.advance(stepB)
 		for r := range rows {
 			x := s.reg()
@@ -111,10 +126,20 @@ func tile(s *vectorSet, rows, panels int) {
 			x[r] = s.reg()
 			VBROADCASTSS(a.row(r, 0), x[r])
 		}
+		var pair [2]VecVirtual
 		for v := range vectors {
-			var y Op = b.row(v/2, v%2*s.bytes)
-			if rows > 1 {
-				y = s.register(y)
+			var y Op
+			switch {
+			case bfloat16:
+				if v%2 == 0 {
+					pair = [2]VecVirtual{s.reg(), s.reg()}
+					s.splitPairs(b.row(v/2, 0), upper, pair[0], pair[1])
+				}
+				y = pair[v%2]
+			case rows > 1:
+				y = s.register(b.row(v/2, v%2*s.bytes))
+			default:
+				y = b.row(v/2, v%2*s.bytes)
 			}
 			for r := range rows {
 				VFMADD231PS(y, x[r], sum[r][v])
@@ -128,6 +153,19 @@ func tile(s *vectorSet, rows, panels int) {
 
 	eachC(func(m Mem, sum Register) { VMOVUPS(sum, m) })
 	end()
+}
+
+// splitPairs turns a vector of pairs of bfloat16 into two of float32.
+func (s *vectorSet) splitPairs(pairs Mem, upper Op, low, high VecVirtual) {
+	if s.wide {
+		VMOVUPS(pairs, high)
+		VPSLLD(U8(16), high, low)
+		VPANDD(upper, high, high)
+		return
+	}
+	VMOVUPS(pairs, high)
+	VPSLLD(U8(16), high, low)
+	VANDPS(upper, high, high)
 }
 
 // transpose8 writes the transposition of 8 rows into columns of a panel.

@@ -1,0 +1,96 @@
+package kernel
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// rounded gives the matrix that a format holds in place of b.
+func rounded(b matrix, format Format) matrix {
+	b = b.clone()
+	if format == BFloat16 {
+		for i, x := range b.x {
+			b.x[i] = math.Float32frombits(roundBFloat16(x))
+		}
+	}
+	return b
+}
+
+// checkFormats compares products of a matrix packed in every format with the
+// float32 products of the matrix it was rounded to, bit for bit. Those are
+// compared with float64 by checkProducts.
+func checkFormats(t *testing.T, p *Pool, rng *rand.Rand, m, n, k int, acc bool) {
+	t.Helper()
+	a, b, c := randomMatrix(rng, m, k), randomMatrix(rng, n, k), randomMatrix(rng, m, n)
+	for format := range formats {
+		want, got := c.clone(), c.clone()
+		r := rounded(b, format)
+		p.MatMulTransB(want.x, want.ld, a.x, a.ld, r.x, r.ld, m, n, k, acc)
+		p.MatMulPacked(got.x, got.ld, a.x, a.ld, Pack(b.x, b.ld, n, k, format), m, acc)
+		for i, x := range got.x {
+			if math.Float32bits(x) != math.Float32bits(want.x[i]) {
+				t.Fatalf("%v m=%d n=%d k=%d acc=%v: element %d is %g, want %g", format, m, n, k, acc, i, x, want.x[i])
+			}
+		}
+	}
+}
+
+func TestFormats(t *testing.T) {
+	eachISA(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(11, 12))
+		pool := newTestPool(t, 2)
+		for m := 1; m <= 26; m++ {
+			for _, nk := range [][2]int{{1, 1}, {5, 3}, {33, 65}, {130, 31}, {200, 450}} {
+				checkFormats(t, pool, rng, m, nk[0], nk[1], m%2 == 0)
+			}
+		}
+		checkFormats(t, pool, rng, 1, 4200, 400, false)
+		checkFormats(t, pool, rng, 120, 300, 800, true)
+	})
+}
+
+func FuzzFormats(f *testing.F) {
+	f.Add(uint64(1), uint16(13), uint16(33), uint16(300), true)
+	f.Add(uint64(2), uint16(1), uint16(130), uint16(0), false)
+	f.Fuzz(func(t *testing.T, seed uint64, m, n, k uint16, acc bool) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		for _, isa := range available() {
+			useISA(t, isa)
+			checkFormats(t, nil, rng, int(m%150), int(n%300), int(k%600), acc)
+		}
+	})
+}
+
+func TestRoundBFloat16(t *testing.T) {
+	inf := float32(math.Inf(1))
+	for _, test := range []struct{ x, want float32 }{
+		{0, 0}, {1, 1}, {-1, -1}, {inf, inf}, {-inf, -inf},
+		{1 + 0x1p-8, 1},                   // a tie goes to even: down
+		{1 + 0x1p-7 + 0x1p-8, 1 + 0x1p-6}, // and up
+		{1 + 0x1p-8 + 0x1p-20, 1 + 0x1p-7},
+		{math.MaxFloat32, inf},
+		{0x1p-133, 0x1p-133}, // the smallest
+		{0x1p-135, 0},
+	} {
+		if got := math.Float32frombits(roundBFloat16(test.x)); got != test.want {
+			t.Errorf("%x becomes %x, want %x", test.x, got, test.want)
+		}
+	}
+	for _, bits := range []uint32{0x7f800001, 0xffffffff, 0x7fc00000} {
+		if x := math.Float32frombits(roundBFloat16(math.Float32frombits(bits))); x == x {
+			t.Errorf("NaN %x becomes %g", bits, x)
+		}
+	}
+}
+
+func TestParseFormat(t *testing.T) {
+	for format := range formats {
+		if got, err := ParseFormat(format.String()); got != format || err != nil {
+			t.Errorf("ParseFormat(%q) = %v, %v", format, got, err)
+		}
+	}
+	if _, err := ParseFormat("float8"); err == nil {
+		t.Error("no error")
+	}
+}
