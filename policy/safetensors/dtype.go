@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+
+	"github.com/forager-rl/forager/policy/internal/half"
 )
 
 // The dtypes that this package converts. Others of whole bytes are read and
@@ -69,36 +71,25 @@ func decodeFloats(out []float32, src []byte, dtype string) {
 		}
 	case BF16:
 		for i := range out {
-			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(src[2*i:])) << 16)
+			out[i] = half.FromBFloat16(binary.LittleEndian.Uint16(src[2*i:]))
 		}
 	case F16:
 		for i := range out {
-			out[i] = halfToFloat32(binary.LittleEndian.Uint16(src[2*i:]))
+			out[i] = half.FromFloat16(binary.LittleEndian.Uint16(src[2*i:]))
 		}
 	}
 }
 
-// halfToFloat32 widens an IEEE 754 binary16 number. It is exact.
-func halfToFloat32(h uint16) float32 {
-	sign := uint32(h>>15) << 31
-	exponent := uint32(h>>10) & 0x1f
-	fraction := uint32(h) & 0x3ff
-	switch {
-	case exponent == 0x1f: // infinity or NaN
-		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
-	case exponent != 0:
-		return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
+// encodeFloats is the opposite of decodeFloats for the dtypes that are written,
+// F32 and BF16.
+func encodeFloats(out []byte, src []float32, dtype string) {
+	if dtype == BF16 {
+		for i, v := range src {
+			binary.LittleEndian.PutUint16(out[2*i:], half.ToBFloat16(v))
+		}
+		return
 	}
-	small := float32(fraction) / (1 << 24) // zero or subnormal: fraction * 2^-24
-	return math.Float32frombits(sign | math.Float32bits(small))
-}
-
-// float32ToBFloat16 rounds to the nearest bfloat16, ties to even. A NaN stays a
-// NaN.
-func float32ToBFloat16(f float32) uint16 {
-	b := math.Float32bits(f)
-	if math.IsNaN(float64(f)) {
-		return uint16(b>>16) | 0x40
+	for i, v := range src {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(v))
 	}
-	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/forager-rl/forager"
 )
 
+// chunk is the number of bytes that are converted at a time.
+const chunk = 1 << 20
+
 // File is an open safetensors file. Its methods are safe for concurrent use.
 type File struct {
 	name   string // path, for errors
@@ -111,19 +114,40 @@ func (f *File) Float32(name string, shape ...int) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := int64(dtypeSize(e.dtype))
-	out := make([]float32, (e.end-e.begin)/size)
-	buffer := make([]byte, min(1<<20, e.end-e.begin))
-	for done := out; len(done) > 0; {
-		n := min(int64(len(buffer))/size, int64(len(done)))
-		at := f.data + e.end - int64(len(done))*size
-		if err := readFull(f.reader, buffer[:n*size], at); err != nil {
-			return nil, f.fail(name, err)
-		}
-		decodeFloats(done[:n], buffer, e.dtype)
-		done = done[n:]
+	out := make([]float32, (e.end-e.begin)/int64(dtypeSize(e.dtype)))
+	if err := f.readFloats(out, name, e); err != nil {
+		return nil, err
 	}
 	return out, nil
+}
+
+// ReadFloat32 is Float32 into memory of the caller, whose length must be the
+// tensor's.
+func (f *File) ReadFloat32(out []float32, name string, shape ...int) error {
+	e, err := f.entry(name, shape, F32, F16, BF16)
+	if err != nil {
+		return err
+	}
+	if n := (e.end - e.begin) / int64(dtypeSize(e.dtype)); n != int64(len(out)) {
+		return f.fail(name, fmt.Errorf("%d elements, want %d: %w", n, len(out), forager.ErrArchitecture))
+	}
+	return f.readFloats(out, name, e)
+}
+
+// readFloats converts block by block, so that a tensor is never in memory twice.
+func (f *File) readFloats(out []float32, name string, e entry) error {
+	size := int64(dtypeSize(e.dtype))
+	buffer := make([]byte, min(chunk, e.end-e.begin))
+	for left := out; len(left) > 0; {
+		n := min(int64(len(buffer))/size, int64(len(left)))
+		at := f.data + e.end - int64(len(left))*size
+		if err := readFull(f.reader, buffer[:n*size], at); err != nil {
+			return f.fail(name, err)
+		}
+		decodeFloats(left[:n], buffer, e.dtype)
+		left = left[n:]
+	}
+	return nil
 }
 
 // Int32 reads a tensor of dtype I32. A shape, when given, must be the tensor's.

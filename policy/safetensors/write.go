@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,26 +19,35 @@ type Tensor struct {
 	Name  string
 	DType string // F32, BF16, ...
 	Shape []int  // empty for a scalar
-	Data  []byte // little-endian, row-major
+	Data  []byte // little-endian, row-major; nil for the tensors of FromFloat32 and FromBFloat16
+
+	floats []float32 // converted while they are written, when Data is nil
 }
 
-// FromFloat32 makes a tensor of dtype F32. Without a shape it is a vector.
-func FromFloat32(name string, data []float32, shape ...int) Tensor {
-	out := make([]byte, 4*len(data))
-	for i, v := range data {
-		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(v))
+// bytes is the length of the tensor's data in the file.
+func (t Tensor) bytes() int64 {
+	if t.Data == nil {
+		return int64(len(t.floats)) * int64(dtypeSize(t.DType))
 	}
-	return newTensor(name, F32, out, len(data), shape)
+	return int64(len(t.Data))
+}
+
+// FromFloat32 makes a tensor of dtype F32. Without a shape it is a vector. The
+// data is not copied: it must not change until the tensor is written.
+func FromFloat32(name string, data []float32, shape ...int) Tensor {
+	return fromFloats(name, F32, data, shape)
 }
 
 // FromBFloat16 makes a tensor of dtype BF16: half the bytes of F32, each value
-// rounded to the nearest of 8 significant bits. Without a shape it is a vector.
+// rounded to the nearest of 8 significant bits. Otherwise as FromFloat32.
 func FromBFloat16(name string, data []float32, shape ...int) Tensor {
-	out := make([]byte, 2*len(data))
-	for i, v := range data {
-		binary.LittleEndian.PutUint16(out[2*i:], float32ToBFloat16(v))
-	}
-	return newTensor(name, BF16, out, len(data), shape)
+	return fromFloats(name, BF16, data, shape)
+}
+
+func fromFloats(name, dtype string, data []float32, shape []int) Tensor {
+	t := newTensor(name, dtype, nil, len(data), shape)
+	t.floats = data
+	return t
 }
 
 // FromUint64 makes a tensor of dtype U64. Without a shape it is a vector.
@@ -109,9 +117,27 @@ func write(w io.Writer, tensors []Tensor, metadata map[string]string) error {
 		return err
 	}
 	for _, t := range tensors {
-		if _, err := w.Write(t.Data); err != nil {
+		if err := t.write(w); err != nil {
 			return fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
+	}
+	return nil
+}
+
+func (t Tensor) write(w io.Writer) error {
+	if t.Data != nil {
+		_, err := w.Write(t.Data)
+		return err
+	}
+	size := dtypeSize(t.DType)
+	buffer := make([]byte, min(chunk, len(t.floats)*size))
+	for left := t.floats; len(left) > 0; {
+		n := min(len(buffer)/size, len(left))
+		encodeFloats(buffer, left[:n], t.DType)
+		if _, err := w.Write(buffer[:n*size]); err != nil {
+			return err
+		}
+		left = left[n:]
 	}
 	return nil
 }
@@ -141,8 +167,8 @@ func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) 
 		if err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
-		if need != int64(len(t.Data)) {
-			return nil, fmt.Errorf("tensor %q: %s of shape %v takes %d bytes, got %d", t.Name, t.DType, t.Shape, need, len(t.Data))
+		if need != t.bytes() {
+			return nil, fmt.Errorf("tensor %q: %s of shape %v takes %d bytes, got %d", t.Name, t.DType, t.Shape, need, t.bytes())
 		}
 		fields[t.Name] = jsonEntry{DType: t.DType, Shape: append([]int{}, t.Shape...), Offsets: [2]int64{at, at + need}}
 		at += need
