@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -59,6 +58,8 @@ type Config struct {
 	Episode actor.EpisodeConfig `mapstructure:"episode"`
 	// Trainer is the optimiser.
 	Trainer lm.TrainerConfig `mapstructure:"trainer"`
+	// Imitation is used instead of all this when a policy exists already.
+	Imitation ImitationConfig `mapstructure:"imitation"`
 }
 
 // DefaultConfig is the recipe of the embedded policy.
@@ -70,7 +71,7 @@ func DefaultConfig() Config {
 			{MaxHops: 3, Tokens: 5_400_000},                // follow a chain of them
 			{MaxHops: 3, StopEarly: 0.65, Tokens: 900_000}, // and the bad habit that is to be unlearned
 		},
-		Episode: actor.DefaultEpisodeConfig(), Trainer: lm.DefaultTrainerConfig(),
+		Episode: actor.DefaultEpisodeConfig(), Trainer: lm.DefaultTrainerConfig(), Imitation: DefaultImitationConfig(),
 	}
 }
 
@@ -96,18 +97,10 @@ func (c Config) Validate() error {
 	if err := c.Episode.Validate(); err != nil {
 		return err
 	}
+	if err := c.Imitation.Validate(); err != nil {
+		return fmt.Errorf("imitation: %w", err)
+	}
 	return c.Trainer.Validate()
-}
-
-// Progress describes a warm start under way.
-type Progress struct {
-	Stage        int // from 0
-	Tokens       int // trained on so far
-	TotalTokens  int
-	Step         int
-	Loss         float64 // mean negative log-probability of the policy's tokens, nats
-	LearningRate float64
-	Elapsed      time.Duration
 }
 
 // Result is a finished warm start.
@@ -141,10 +134,14 @@ func Run(ctx context.Context, cfg Config, report func(Progress)) (Result, error)
 		return Result{}, err
 	}
 	defer trainer.Close()
-	course := &curriculum{cfg: cfg, tokenizer: tok, names: newNamer(names, tok), trainer: trainer, report: report, start: time.Now()}
+	total := 0
 	for _, s := range cfg.Stages {
-		course.total += s.Tokens
+		total += s.Tokens
 	}
+	course := &curriculum{cfg: cfg, tokenizer: tok, names: newNamer(names, tok), fit: &fit{
+		trainer: trainer, learningRate: cfg.LearningRate, warmupSteps: cfg.WarmupSteps, contextWeight: cfg.ContextWeight,
+		total: total, report: report, start: time.Now(),
+	}}
 	for i := range cfg.Stages {
 		if err := course.stage(ctx, i); err != nil {
 			return Result{}, fmt.Errorf("warm start: %w", err)
@@ -179,75 +176,23 @@ type curriculum struct {
 	cfg       Config
 	tokenizer *tokenizer.Tokenizer
 	names     *namer
-	trainer   *lm.Trainer
-	report    func(Progress)
-	start     time.Time
-
-	steps, tokens, total int
-	played               uint64 // demonstrations played, the stream of random seeds
+	fit       *fit
+	played    uint64 // demonstrations played, the stream of random seeds
 }
 
 // stage trains on demonstrations of one kind.
 func (s *curriculum) stage(ctx context.Context, index int) error {
 	stage := s.cfg.Stages[index]
-	end := s.tokens + stage.Tokens
-	for s.tokens < end {
+	for end := s.fit.tokens + stage.Tokens; s.fit.tokens < end; {
 		batch, err := s.batch(ctx, demonstrationKind{maxHops: stage.MaxHops, stopEarly: stage.StopEarly})
 		if err != nil {
 			return err
 		}
-		everything := make([]lm.Sequence, len(batch))
-		acted, tokens := 0, 0
-		for i, seq := range batch {
-			tokens += len(seq.Tokens)
-			everything[i] = seq
-			if s.cfg.ContextWeight > 0 {
-				everything[i].Mask = make([]bool, len(seq.Tokens))
-			}
-			for j, m := range seq.Mask {
-				if m {
-					acted++
-				}
-				everything[i].Mask[j] = m || j > 0 && s.cfg.ContextWeight > 0
-			}
-		}
-		normaliser := float32(acted) + float32(s.cfg.ContextWeight)*float32(tokens-acted)
-		loss := 0.0
-		err = s.trainer.Accumulate(everything, func(i int, logp, grad []float32) {
-			for j, m := range batch[i].Mask {
-				if m {
-					loss -= float64(logp[j])
-					grad[j] = -1 / normaliser
-				} else {
-					grad[j] = -float32(s.cfg.ContextWeight) / normaliser
-				}
-			}
-		})
-		if err != nil {
+		if err := s.fit.update(index, batch); err != nil {
 			return err
-		}
-		rate := s.learningRate()
-		if _, finite := s.trainer.Update(float32(rate)); !finite {
-			return fmt.Errorf("update %d: the gradient is not finite", s.steps)
-		}
-		s.steps++
-		s.tokens += tokens
-		if s.report != nil {
-			s.report(Progress{
-				Stage: index, Tokens: s.tokens, TotalTokens: s.total, Step: s.steps, Loss: loss / float64(acted),
-				LearningRate: rate, Elapsed: time.Since(s.start),
-			})
 		}
 	}
 	return nil
-}
-
-func (s *curriculum) learningRate() float64 {
-	if s.steps < s.cfg.WarmupSteps {
-		return s.cfg.LearningRate * float64(s.steps+1) / float64(s.cfg.WarmupSteps)
-	}
-	done := min(1, float64(s.tokens)/float64(s.total))
-	return s.cfg.LearningRate * (0.1 + 0.9*(1+math.Cos(math.Pi*done))/2)
 }
 
 // batch plays demonstrations side by side until they fill an update. What is
