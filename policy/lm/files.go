@@ -25,34 +25,43 @@ const (
 // weights, so that their receiver can check what it got.
 const configKey = "forager.config"
 
-// Save writes config.json and model.safetensors into an existing folder, in
-// the form that Hugging Face's LlamaForCausalLM loads.
-func (m *Model) Save(dir string) error {
-	config, err := json.MarshalIndent(m.Arch, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode model configuration: %w", err)
+// Load reads a model from a Hugging Face folder with config.json and
+// model.safetensors (or its shards and model.safetensors.index.json), or from a
+// GGUF file. Weights of F32, F16 or BF16, and the quantised ones of package
+// gguf, become float32 tensor by tensor, so that the peak of memory is the
+// model and a few megabytes.
+//
+// Tensors must be those of the architecture: missing ones, others, and other
+// shapes are errors that wrap [forager.ErrNotFound] or [forager.ErrArchitecture]
+// and name the tensor and the file. Only tables of rotary positions, and an
+// output matrix beside a tied embedding, are passed over, as transformers does.
+func Load(path string) (*Model, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, forager.WithHint(fmt.Errorf("load model: %w", err), policyHint)
+	case info.IsDir():
+		return loadFolder(path)
 	}
-	if err := os.WriteFile(filepath.Join(dir, configFile), append(config, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write model configuration: %w", err)
-	}
-	return safetensors.WriteFile(filepath.Join(dir, weightsFile), m.named(), map[string]string{"format": "pt"})
+	return loadGGUF(path)
 }
 
-// Load reads a model from a Hugging Face folder.
-func Load(dir string) (*Model, error) {
+const policyHint = "a policy is a folder with config.json, model.safetensors and tokenizer.json, or a .gguf file"
+
+func loadFolder(dir string) (*Model, error) {
 	arch, err := ReadArchitecture(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			err = forager.WithHint(err, "a policy is a folder with config.json, model.safetensors and tokenizer.json")
+			err = forager.WithHint(err, policyHint)
 		}
 		return nil, err
 	}
-	f, err := safetensors.Open(filepath.Join(dir, weightsFile))
+	w, err := openWeights(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return read(arch, f)
+	defer w.Close()
+	return read(arch, w)
 }
 
 // Read is Load for the contents of config.json and of a safetensors file.
@@ -78,7 +87,7 @@ func (m *Model) Encode() ([]byte, error) {
 	}
 	var buf bytes.Buffer
 	buf.Grow(4*len(m.Weights) + 1<<14)
-	if err := safetensors.Write(&buf, m.named(), map[string]string{"format": "pt", configKey: string(config)}); err != nil {
+	if err := safetensors.Write(&buf, m.named(false), map[string]string{"format": "pt", configKey: string(config)}); err != nil {
 		return nil, fmt.Errorf("encode weights: %w", err)
 	}
 	return buf.Bytes(), nil
@@ -96,27 +105,6 @@ func Decode(data []byte) (*Model, error) {
 		return nil, fmt.Errorf("decode weights: configuration: %w", err)
 	}
 	return read(arch, f)
-}
-
-// named lists the weights by their Hugging Face names.
-func (m *Model) named() []safetensors.Tensor {
-	var list []safetensors.Tensor
-	for _, t := range m.Arch.tensors() {
-		list = append(list, safetensors.FromFloat32(t.name, m.Weights[t.offset:t.offset+t.len()], t.shape...))
-	}
-	return list
-}
-
-func read(arch Architecture, f *safetensors.File) (*Model, error) {
-	m := newModel(arch, make([]float32, arch.Parameters()))
-	for _, t := range arch.tensors() {
-		w, err := f.Float32(t.name, t.shape...)
-		if err != nil {
-			return nil, err
-		}
-		copy(m.Weights[t.offset:], w)
-	}
-	return m, nil
 }
 
 // Save writes the optimiser state into an existing folder.

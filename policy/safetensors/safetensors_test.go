@@ -319,7 +319,7 @@ func BenchmarkFloat32(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			b.SetBytes(tensor.bytes())
+			b.SetBytes(tensor.Size())
 			for b.Loop() {
 				if _, err := f.Float32("w"); err != nil {
 					b.Fatal(err)

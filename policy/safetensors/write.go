@@ -24,8 +24,8 @@ type Tensor struct {
 	floats []float32 // converted while they are written, when Data is nil
 }
 
-// bytes is the length of the tensor's data in the file.
-func (t Tensor) bytes() int64 {
+// Size is the length of the tensor's data in bytes.
+func (t Tensor) Size() int64 {
 	if t.Data == nil {
 		return int64(len(t.floats)) * int64(dtypeSize(t.DType))
 	}
@@ -167,8 +167,8 @@ func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) 
 		if err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
-		if need != t.bytes() {
-			return nil, fmt.Errorf("tensor %q: %s of shape %v takes %d bytes, got %d", t.Name, t.DType, t.Shape, need, t.bytes())
+		if need != t.Size() {
+			return nil, fmt.Errorf("tensor %q: %s of shape %v takes %d bytes, got %d", t.Name, t.DType, t.Shape, need, t.Size())
 		}
 		fields[t.Name] = jsonEntry{DType: t.DType, Shape: append([]int{}, t.Shape...), Offsets: [2]int64{at, at + need}}
 		at += need
