@@ -103,7 +103,9 @@ func (e *endpoint) bring(ctx context.Context, d dialect, w *Weights, limit func(
 	if !w.Adapter {
 		return nil
 	}
-	e.old = append(e.old, *w)
+	if n := len(e.old); n == 0 || e.old[n-1].Version != w.Version {
+		e.old = append(e.old, *w)
+	}
 	for len(e.old) > 2 {
 		if err := d.unload(ctx, e, e.old[0]); err != nil && !rejected(err, http.StatusNotFound) && !rejected(err, http.StatusBadRequest) {
 			return nil // the newest is there, which is what counts; tried again with the next

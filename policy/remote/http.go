@@ -47,10 +47,13 @@ var errNotLoaded = errors.New("the server lost its weights")
 // server asked to be left alone.
 func again(err error) (bool, time.Duration) {
 	var status *statusError
-	if errors.As(err, &status) {
+	switch {
+	case errors.Is(err, errBroken), errors.Is(err, errAborted), errors.Is(err, errNotLoaded):
+		return true, 0
+	case errors.As(err, &status):
 		return status.code == http.StatusTooManyRequests || status.code >= 500, status.after
 	}
-	return errors.Is(err, errBroken) || errors.Is(err, errAborted) || errors.Is(err, errNotLoaded), 0
+	return false, 0
 }
 
 // saturated tells a server that is busy from one that is ill.
