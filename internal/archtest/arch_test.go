@@ -63,6 +63,9 @@ var layers = map[string][]string{
 	"cmd/forager/internal/settings":          {},
 	"cmd/forager/internal/settings/generate": {"cmd/forager/internal/settings", "node", "warmstart"},
 
+	// 4: our sides of the peer comparisons
+	"bench/native": {"policy", "policy/lm"},
+
 	// tests alone
 	"internal/archtest": {},
 }
