@@ -1,243 +1,166 @@
 package lm
 
-import (
-	"math"
+import "github.com/forager-rl/forager/policy/lm/kernel"
 
-	"github.com/forager-rl/forager/policy/lm/kernel"
-)
+// layer is what the trainer needs of one layer: its products, and the gains of
+// its norms with their gradients, which are nil when frozen.
+type layer struct {
+	query, keyValue, out, gateUp, down linear
 
-// activations are what a forward pass leaves for the backward pass. Sequences
-// are packed one after another without padding; row r is one token. Buffers
-// grow and are reused.
-type activations struct {
-	rows   int
-	starts []int // first row of each sequence, and the total at the end
-	layers []layerActivations
-	final  []float32 // [rows, hidden] residual stream after the last layer
-	normed []float32 // [rows, hidden] its normalised form
-	scale  []float32 // [rows] factor of the final norm
-
-	// Scratch of the backward pass.
-	dNormed, dx, dh, dQKV, dAttn, dGateUp, dAct []float32
-	gains                                       []float32 // [blocks, hidden] partial gradients of a norm's gain
-	probs, dProbs                               [][]float32
-	logits                                      []float32
-	gathered, dGathered                         []float32
-	scratchLogp, scratchGrad                    []float32
+	attnNorm, mlpNorm, queryNorm, keyNorm     []float32
+	dAttnNorm, dMLPNorm, dQueryNorm, dKeyNorm []float32
 }
 
-type layerActivations struct {
-	x        []float32 // [rows, hidden] residual stream before the layer
-	attnNorm []float32 // [rows] factor of the norm
-	h1       []float32 // [rows, hidden] normalised
-	rawQK    []float32 // [rows, q + kv] before the norms of heads, where the model has them
-	headNorm []float32 // [rows, heads + kvHeads] factors of these norms
-	qkv      []float32 // [rows, q + 2·kv], rotated
-	attn     []float32 // [rows, q] attention's output before its projection
-	lse      []float32 // [heads, rows] log-sum-exp of the scores
-	mid      []float32 // [rows, hidden] residual stream after attention
-	mlpNorm  []float32 // [rows]
-	h2       []float32 // [rows, hidden]
-	gateUp   []float32 // [rows, 2·intermediate]
-	act      []float32 // [rows, intermediate]
-}
-
-// attentionBlock is the number of query rows that attention handles at once:
-// keys after a block are skipped, so small blocks waste little of the causal
-// triangle and large ones keep the products efficient.
-const attentionBlock = 64
-
-func grow(s []float32, n int) []float32 {
-	if cap(s) < n {
-		return make([]float32, n, n+n/4)
-	}
-	return s[:n]
-}
-
-// forward fills the activations for a batch of sequences.
-func (t *Trainer) forward(seqs []Sequence) {
-	a, acts := t.model.Arch, &t.acts
-	d, q, kv, f := a.HiddenSize, a.Heads*a.HeadDim, a.KVHeads*a.HeadDim, a.IntermediateSize
-	width := q + 2*kv
-	acts.starts = acts.starts[:0]
-	rows := 0
-	for _, s := range seqs {
-		acts.starts = append(acts.starts, rows)
-		rows += len(s.Tokens)
-	}
-	acts.starts = append(acts.starts, rows)
-	acts.rows = rows
-	if acts.layers == nil {
-		acts.layers = make([]layerActivations, a.Layers)
-	}
-	acts.final = grow(acts.final, rows*d)
-	acts.normed = grow(acts.normed, rows*d)
-	acts.scale = grow(acts.scale, rows)
-
-	pool, p := t.workers.pool, t.model.params
-	for l := range acts.layers {
-		la := &acts.layers[l]
-		la.x = grow(la.x, rows*d)
-		la.attnNorm = grow(la.attnNorm, rows)
-		la.h1 = grow(la.h1, rows*d)
-		la.qkv = grow(la.qkv, rows*width)
-		if a.headNorms() {
-			la.rawQK = grow(la.rawQK, rows*(q+kv))
-			la.headNorm = grow(la.headNorm, rows*(a.Heads+a.KVHeads))
+func newLayer(a Architecture, w, g layerParams) layer {
+	d, q, f := a.HiddenSize, a.Heads*a.HeadDim, a.IntermediateSize
+	width := q + 2*a.KVHeads*a.HeadDim
+	product := func(in, from, to int, w, bias, dW, dBias []float32) linear {
+		l := linear{in: in, out: to - from, weight: w[from*in : to*in]}
+		if bias != nil {
+			l.bias = bias[from:to]
 		}
-		la.attn = grow(la.attn, rows*q)
-		la.lse = grow(la.lse, a.Heads*rows)
-		la.mid = grow(la.mid, rows*d)
-		la.mlpNorm = grow(la.mlpNorm, rows)
-		la.h2 = grow(la.h2, rows*d)
-		la.gateUp = grow(la.gateUp, rows*2*f)
-		la.act = grow(la.act, rows*f)
+		if dW != nil {
+			l.dWeight = dW[from*in : to*in]
+		}
+		if dBias != nil {
+			l.dBias = dBias[from:to]
+		}
+		return l
 	}
+	return layer{
+		query:     product(d, 0, q, w.qkv, w.qkvBias, g.qkv, g.qkvBias),
+		keyValue:  product(d, q, width, w.qkv, w.qkvBias, g.qkv, g.qkvBias),
+		out:       product(q, 0, d, w.out, w.outBias, g.out, g.outBias),
+		gateUp:    product(d, 0, 2*f, w.gateUp, w.gateUpBias, g.gateUp, g.gateUpBias),
+		down:      product(f, 0, d, w.down, w.downBias, g.down, g.downBias),
+		attnNorm:  w.attnNorm,
+		mlpNorm:   w.mlpNorm,
+		queryNorm: w.queryNorm,
+		keyNorm:   w.keyNorm,
+
+		dAttnNorm:  g.attnNorm,
+		dMLPNorm:   g.mlpNorm,
+		dQueryNorm: g.queryNorm,
+		dKeyNorm:   g.keyNorm,
+	}
+}
+
+// products are the matrices of a layer, in the order of adapted.
+func (l *layer) products() [len(adapted)]*linear {
+	return [...]*linear{&l.query, &l.keyValue, &l.out, &l.gateUp, &l.down}
+}
+
+// rowsOf is the rows that layer l computes beside keys and values.
+func (t *Trainer) rowsOf(l int) *rowSet {
+	if l == t.model.Arch.Layers-1 {
+		return &t.packing.wanted
+	}
+	return &t.packing.all
+}
+
+// forward packs a micro-batch and fills the activations. With every set all
+// rows are wanted, otherwise those that predict a masked token. The result
+// does not depend on gradients, which says what is kept.
+func (t *Trainer) forward(seqs []Sequence, every, gradients bool) {
+	a, acts, p := t.model.Arch, &t.acts, &t.packing
+	d := a.HiddenSize
+	p.fill(seqs, every)
+	t.prepare(gradients)
 	x := acts.layers[0].x
-	for i, s := range seqs {
-		for j, id := range s.Tokens {
-			copy(x[(acts.starts[i]+j)*d:][:d], p.embed[int(id)*d:][:d])
-		}
+	for r, id := range p.tokens {
+		copy(x[r*d:][:d], t.model.params.embed[int(id)*d:][:d])
 	}
-	position := t.positions()
 	for l := range acts.layers {
-		la, w := &acts.layers[l], p.layers[l]
 		next := acts.final
 		if l+1 < len(acts.layers) {
 			next = acts.layers[l+1].x
 		}
-		t.workers.rows(rows, func(_, from, to int) {
-			for r := from; r < to; r++ {
-				la.attnNorm[r] = rmsNorm(la.h1[r*d:][:d], la.x[r*d:][:d], w.attnNorm, a.NormEpsilon)
-			}
-		})
-		pool.MatMulTransB(la.qkv, width, la.h1, d, w.qkv, d, rows, width, d, false)
-		t.addBias(la.qkv, w.qkvBias)
-		t.normaliseHeads(la, w)
-		t.workers.rows(rows, func(_, from, to int) {
-			for r := from; r < to; r++ {
-				t.rope.rotate(la.qkv[r*width:][:q+kv], position[r])
-			}
-		})
-		t.attention(la)
-		copy(la.mid, la.x)
-		pool.MatMulTransB(la.mid, d, la.attn, q, w.out, q, rows, d, q, true)
-		t.addBias(la.mid, w.outBias)
-		t.workers.rows(rows, func(_, from, to int) {
-			for r := from; r < to; r++ {
-				la.mlpNorm[r] = rmsNorm(la.h2[r*d:][:d], la.mid[r*d:][:d], w.mlpNorm, a.NormEpsilon)
-			}
-		})
-		pool.MatMulTransB(la.gateUp, 2*f, la.h2, d, w.gateUp, d, rows, 2*f, d, false)
-		t.addBias(la.gateUp, w.gateUpBias)
-		t.workers.rows(rows, func(_, from, to int) {
-			for r := from; r < to; r++ {
-				gu := la.gateUp[r*2*f:][:2*f]
-				kernel.SiluMul(la.act[r*f:][:f], gu[:f], gu[f:])
-			}
-		})
-		copy(next, la.mid)
-		pool.MatMulTransB(next, d, la.act, f, w.down, f, rows, d, f, true)
-		t.addBias(next, w.downBias)
+		t.forwardLayer(l, next)
 	}
-	t.workers.rows(rows, func(_, from, to int) {
+	t.workers.rows(len(p.wanted.rows), func(from, to int) {
 		for r := from; r < to; r++ {
-			acts.scale[r] = rmsNorm(acts.normed[r*d:][:d], acts.final[r*d:][:d], p.norm, a.NormEpsilon)
+			acts.scale[r] = rmsNorm(acts.normed[r*d:][:d], acts.final[r*d:][:d], t.model.params.norm, a.NormEpsilon)
 		}
 	})
 }
 
-// addBias adds a bias, which may be nil, to every row of y.
-func (t *Trainer) addBias(y, bias []float32) {
-	if bias == nil {
+// forwardLayer computes a layer from its x. A nil next is recomputation for the
+// backward pass, which does not need the output.
+func (t *Trainer) forwardLayer(l int, next []float32) {
+	a, acts, p := t.model.Arch, &t.acts, &t.packing
+	la, w, set := &acts.layers[l], &t.layers[l], t.rowsOf(l)
+	d, q, kv := a.HiddenSize, a.Heads*a.HeadDim, a.KVHeads*a.HeadDim
+	rows, n := len(p.tokens), len(set.rows)
+	h := acts.h
+
+	t.workers.rows(rows, func(from, to int) {
+		for r := from; r < to; r++ {
+			la.attnNorm[r] = rmsNorm(h[r*d:][:d], la.x[r*d:][:d], w.attnNorm, a.NormEpsilon)
+		}
+	})
+	w.keyValue.forward(t, la.kv, h, rows, false)
+	t.workers.rows(rows, func(from, to int) {
+		for r := from; r < to; r++ {
+			keys := la.kv[r*2*kv:][:kv]
+			if w.keyNorm != nil {
+				normaliseHeads(keys, la.rawK[r*kv:][:kv], la.kNorm[r*a.KVHeads:][:a.KVHeads], w.keyNorm, a.NormEpsilon)
+			}
+			t.rope.rotate(keys, p.position[r])
+		}
+	})
+	w.query.forward(t, la.q, t.pick(h, set), n, false)
+	t.workers.rows(n, func(from, to int) {
+		for i := from; i < to; i++ {
+			queries := la.q[i*q:][:q]
+			if w.queryNorm != nil {
+				normaliseHeads(queries, la.rawQ[i*q:][:q], la.qNorm[i*a.Heads:][:a.Heads], w.queryNorm, a.NormEpsilon)
+			}
+			t.rope.rotate(queries, p.position[set.rows[i]])
+			kernel.Scale(inverseRoot(a.HeadDim), queries)
+			copy(la.mid[i*d:][:d], la.x[set.rows[i]*d:][:d])
+		}
+	})
+	t.attend(la, set)
+	w.out.forward(t, la.mid, la.attn, n, true)
+	t.workers.rows(n, func(from, to int) {
+		for i := from; i < to; i++ {
+			mid := la.mid[i*d:][:d]
+			la.mlpNorm[i] = rmsNorm(h[i*d:][:d], mid, w.mlpNorm, a.NormEpsilon)
+			if next != nil {
+				copy(next[i*d:], mid)
+			}
+		}
+	})
+	w.gateUp.forward(t, la.gateUp, h, n, false)
+	if next == nil {
 		return
 	}
-	n := len(bias)
-	t.workers.rows(t.acts.rows, func(_, from, to int) {
-		for r := from; r < to; r++ {
-			kernel.Add(y[r*n:][:n], bias)
+	t.activate(la, n)
+	w.down.forward(t, next, acts.act, n, true)
+}
+
+// activate fills acts.act with silu(gate)·up.
+func (t *Trainer) activate(la *layerActivations, n int) {
+	f := t.model.Arch.IntermediateSize
+	t.workers.rows(n, func(from, to int) {
+		for i := from; i < to; i++ {
+			gateUp := la.gateUp[i*2*f:][:2*f]
+			kernel.SiluMul(t.acts.act[i*f:][:f], gateUp[:f], gateUp[f:])
 		}
 	})
 }
 
-// normaliseHeads normalises every query and key head by itself (Qwen3, arXiv
-// 2505.09388), where the model does, and keeps what the backward pass needs.
-func (t *Trainer) normaliseHeads(la *layerActivations, w layerParams) {
-	if w.queryNorm == nil {
-		return
+// whole reports whether a set is all rows of the packing.
+func (t *Trainer) whole(set *rowSet) bool { return len(set.rows) == len(t.packing.tokens) }
+
+// pick gives the rows of h that are in set: h itself when all are.
+func (t *Trainer) pick(h []float32, set *rowSet) []float32 {
+	if t.whole(set) {
+		return h
 	}
-	a := t.model.Arch
-	dim, heads := a.HeadDim, a.Heads+a.KVHeads
-	n, width := heads*dim, (heads+a.KVHeads)*dim
-	t.workers.rows(t.acts.rows, func(_, from, to int) {
-		for r := from; r < to; r++ {
-			raw, qk := la.rawQK[r*n:][:n], la.qkv[r*width:][:n]
-			copy(raw, qk)
-			for h := range heads {
-				gain := w.queryNorm
-				if h >= a.Heads {
-					gain = w.keyNorm
-				}
-				la.headNorm[r*heads+h] = rmsNorm(qk[h*dim:][:dim], raw[h*dim:][:dim], gain, a.NormEpsilon)
-			}
-		}
-	})
-}
-
-// positions gives the position in its sequence of every row.
-func (t *Trainer) positions() []int {
-	list := make([]int, t.acts.rows)
-	for i := 0; i+1 < len(t.acts.starts); i++ {
-		for r := t.acts.starts[i]; r < t.acts.starts[i+1]; r++ {
-			list[r] = r - t.acts.starts[i]
-		}
+	d := t.model.Arch.HiddenSize
+	for i, r := range set.rows {
+		copy(t.acts.picked[i*d:][:d], h[r*d:])
 	}
-	return list
-}
-
-// attention computes causal softmax(QKᵀ/√dim)V for every sequence and head,
-// and the log-sum-exp of each row of scores so that the backward pass can make
-// the probabilities again (FlashAttention, Dao et al. 2022, arXiv 2205.14135).
-func (t *Trainer) attention(la *layerActivations) {
-	a, acts := t.model.Arch, &t.acts
-	dim, q, kv := a.HeadDim, a.Heads*a.HeadDim, a.KVHeads*a.HeadDim
-	width := q + 2*kv
-	share := a.Heads / a.KVHeads
-	t.scratch(&acts.probs)
-	t.workers.each((len(acts.starts)-1)*a.Heads, func(own *kernel.Pool, thread, i int) {
-		seq, head := i/a.Heads, i%a.Heads
-		start, end := acts.starts[seq], acts.starts[seq+1]
-		keys := la.qkv[start*width+q+head/share*dim:]
-		values := la.qkv[start*width+q+kv+head/share*dim:]
-		for from := start; from < end; from += attentionBlock {
-			to := min(end, from+attentionBlock)
-			n := to - start // keys up to the last query of the block
-			acts.probs[thread] = grow(acts.probs[thread], attentionBlock*n)
-			probs := acts.probs[thread]
-			own.MatMulTransB(probs, n, la.qkv[from*width+head*dim:], width, keys, width, to-from, n, dim, false)
-			for r := from; r < to; r++ {
-				row := probs[(r-from)*n:][:n]
-				la.lse[head*acts.rows+r] = causalSoftmax(row, r-start+1, dim)
-			}
-			own.MatMul(la.attn[from*q+head*dim:], q, probs, n, values, width, to-from, dim, n, false)
-		}
-	})
-}
-
-// scratch makes one buffer per thread.
-func (t *Trainer) scratch(buffers *[][]float32) {
-	if *buffers == nil {
-		*buffers = make([][]float32, len(t.workers.inline))
-	}
-}
-
-// causalSoftmax turns the first n raw scores of row into probabilities, zeroes
-// the rest, and returns their log-sum-exp.
-func causalSoftmax(row []float32, n, dim int) float32 {
-	kernel.Scale(float32(1/math.Sqrt(float64(dim))), row[:n])
-	most := kernel.Max(row[:n])
-	sum := kernel.ExpShiftSum(row[:n], row[:n], most)
-	kernel.Scale(1/sum, row[:n])
-	clear(row[n:])
-	return most + float32(math.Log(float64(sum)))
+	return t.acts.picked
 }

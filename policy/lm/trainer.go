@@ -2,10 +2,7 @@ package lm
 
 import (
 	"fmt"
-	"math"
-
-	"github.com/forager-rl/forager"
-	"github.com/forager-rl/forager/policy/lm/kernel"
+	"slices"
 )
 
 // TrainerConfig says how a Trainer updates weights.
@@ -24,6 +21,13 @@ type TrainerConfig struct {
 	// with them the memory for activations (about 35 KB a token for the
 	// built-in policy). One longer sequence still passes.
 	MicroBatchTokens int `mapstructure:"-"`
+	// Recompute keeps only the input of each layer in the forward pass and
+	// computes the rest again in the backward pass: a third more work for
+	// activations that hardly grow with the number of layers. Results are the
+	// same, bit for bit.
+	Recompute bool `mapstructure:"recompute"`
+	// LoRA trains low-rank adapters in place of the model's own weights.
+	LoRA LoRAConfig `mapstructure:"lora"`
 	// Temperature divides the logits, as it did when the tokens were sampled, so
 	// that log-probabilities of trainer and engine compare. More than 0.
 	Temperature float32 `mapstructure:"-"`
@@ -33,7 +37,7 @@ type TrainerConfig struct {
 
 // DefaultTrainerConfig gives AdamW's usual settings for small language models.
 func DefaultTrainerConfig() TrainerConfig {
-	return TrainerConfig{Beta1: 0.9, Beta2: 0.95, Epsilon: 1e-8, WeightDecay: 0, ClipNorm: 1, MicroBatchTokens: 4096, Temperature: 1}
+	return TrainerConfig{Beta1: 0.9, Beta2: 0.95, Epsilon: 1e-8, WeightDecay: 0, ClipNorm: 1, MicroBatchTokens: 4096, LoRA: DefaultLoRAConfig(), Temperature: 1}
 }
 
 // Validate reports the first setting out of range.
@@ -54,86 +58,117 @@ func (c TrainerConfig) Validate() error {
 	case c.Threads < 0:
 		return fmt.Errorf("threads is %d, want 0 or more", c.Threads)
 	}
+	if err := c.LoRA.Validate(); err != nil {
+		return fmt.Errorf("lora: %w", err)
+	}
 	return nil
 }
 
-// Trainer owns the gradients and the optimiser state of a model. It is used by
-// one goroutine at a time.
+// Trainer owns the gradients and the optimiser state of a model, or of adapters
+// to it. It is used by one goroutine at a time.
 type Trainer struct {
 	cfg     TrainerConfig
 	model   *Model
+	adapter *Adapter // nil when the model itself is trained
+	adapted bool     // it differs from a fresh one, which changes nothing
+	merged  *Model   // the model with the adapter, or nil until it is asked for
 	workers *workers
 	rope    rope
-	acts    activations
+	layers  []layer
 
+	// What is trained: the model's weights or the adapter's. Gradients and
+	// moments come into being when they are needed.
+	weights   []float32
+	spans     []span
 	gradients []float32
-	grads     params
 	moment1   []float32
 	moment2   []float32
 	updates   uint64 // AdamW's step count
+
+	grads      params // of the model; empty when it is frozen
+	packing    packing
+	acts       activations
+	memory     []float32 // of acts
+	scores     Scores
+	logitBytes int
 }
 
-// NewTrainer prepares to train m in place. Close ends its worker goroutines.
+// span is a part of the trained weights that one thread updates at once.
+type span struct {
+	from, to int
+	decays   bool
+}
+
+// NewTrainer prepares to train m in place, or adapters to it; m is read only
+// then. Close ends its worker goroutines.
 func NewTrainer(m *Model, cfg TrainerConfig) (*Trainer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := len(m.Weights)
-	t := &Trainer{
-		cfg: cfg, model: m, workers: newWorkers(cfg.Threads), rope: newRope(m.Arch),
-		gradients: make([]float32, n), moment1: make([]float32, n), moment2: make([]float32, n),
+	t := &Trainer{cfg: cfg, model: m, weights: m.Weights, rope: newRope(m.Arch), logitBytes: logitBytes}
+	tensors := m.Arch.tensors()
+	if cfg.LoRA.Rank > 0 {
+		adapter, err := NewAdapter(m.Arch, cfg.LoRA)
+		if err != nil {
+			return nil, err
+		}
+		t.adapter, t.weights, tensors = adapter, adapter.Weights, adapter.tensors()
 	}
-	t.grads = m.Arch.view(t.gradients)
+	for _, tensor := range tensors {
+		const size = 1 << 14 // weights, gradients and moments of a span fit into a core's cache
+		end := tensor.offset + tensor.len()
+		for from := tensor.offset; from < end; from += size {
+			t.spans = append(t.spans, span{from: from, to: min(end, from+size), decays: len(tensor.shape) > 1})
+		}
+	}
+	t.workers = newWorkers(cfg.Threads)
+	t.bind()
 	return t, nil
 }
 
 // Close ends the worker goroutines. It is safe twice.
 func (t *Trainer) Close() { t.workers.close() }
 
-// Model is the model being trained; its weights change in Update.
-func (t *Trainer) Model() *Model { return t.model }
-
-// Sequence is one token sequence and the positions whose log-probabilities are
-// asked for. Mask[0] must be false: nothing predicts the first token.
-type Sequence struct {
-	Tokens []int32
-	Mask   []bool
+// Model is the policy as trained so far, with adapters merged into its weights.
+// It is not to be written to, and is valid until the next Update.
+func (t *Trainer) Model() *Model {
+	if !t.adapted || t.adapter == nil {
+		return t.model
+	}
+	if t.merged == nil {
+		t.merged = t.adapter.merge(t.model, t.workers.pool)
+	}
+	return t.merged
 }
 
-func (t *Trainer) check(seqs []Sequence) error {
-	for i, s := range seqs {
-		switch {
-		case len(s.Tokens) == 0 || len(s.Tokens) != len(s.Mask):
-			return fmt.Errorf("sequence %d has %d tokens and %d mask entries", i, len(s.Tokens), len(s.Mask))
-		case len(s.Tokens) > t.model.Arch.ContextLength:
-			return fmt.Errorf("sequence %d has %d tokens, the model's context is %d", i, len(s.Tokens), t.model.Arch.ContextLength)
-		case s.Mask[0]:
-			return fmt.Errorf("sequence %d masks its first token, which nothing predicts", i)
-		}
-		for _, id := range s.Tokens {
-			if id < 0 || int(id) >= t.model.Arch.VocabSize {
-				return fmt.Errorf("sequence %d holds token %d, the vocabulary has %d", i, id, t.model.Arch.VocabSize)
-			}
-		}
+// Adapter is what is trained beside the model, nil when that is the model
+// itself. It changes in Update.
+func (t *Trainer) Adapter() *Adapter { return t.adapter }
+
+// Score gives log-probabilities and entropies of each sequence.
+func (t *Trainer) Score(seqs []Sequence) ([]Scores, error) {
+	if err := t.model.Arch.checkSequences(seqs); err != nil {
+		return nil, err
 	}
-	return nil
+	out := make([]Scores, len(seqs))
+	for _, part := range t.microBatches(seqs) {
+		t.forward(part.seqs, false, false)
+		t.head(part.seqs, false, func(i int, s *Scores) {
+			out[part.first+i] = Scores{Logprobs: slices.Clone(s.Logprobs), Entropies: slices.Clone(s.Entropies)}
+		})
+	}
+	return out, nil
 }
 
 // Logprobs gives log π(token | earlier tokens) at the masked positions of each
 // sequence, 0 elsewhere.
 func (t *Trainer) Logprobs(seqs []Sequence) ([][]float32, error) {
-	if err := t.check(seqs); err != nil {
-		return nil, err
+	scores, err := t.Score(seqs)
+	out := make([][]float32, len(scores))
+	for i, s := range scores {
+		out[i] = s.Logprobs
 	}
-	out := make([][]float32, len(seqs))
-	for _, part := range t.microBatches(seqs) {
-		first := part.first
-		t.forward(part.seqs)
-		t.head(part.seqs, false, func(i int, logp, _ []float32) {
-			out[first+i] = append([]float32(nil), logp...)
-		})
-	}
-	return out, nil
+	return out, err
 }
 
 // Logits gives the raw scores [len(tokens), vocab] of every token's successor,
@@ -141,120 +176,54 @@ func (t *Trainer) Logprobs(seqs []Sequence) ([][]float32, error) {
 // memory at once.
 func (t *Trainer) Logits(tokens []int32) ([]float32, error) {
 	seqs := []Sequence{{Tokens: tokens, Mask: make([]bool, len(tokens))}}
-	if err := t.check(seqs); err != nil {
+	if err := t.model.Arch.checkSequences(seqs); err != nil {
 		return nil, err
 	}
 	d, vocab := t.model.Arch.HiddenSize, t.model.Arch.VocabSize
-	t.forward(seqs)
+	t.forward(seqs, true, false)
 	logits := make([]float32, len(tokens)*vocab)
 	t.workers.pool.MatMulTransB(logits, vocab, t.acts.normed, d, t.model.params.head, d, len(tokens), vocab, d, false)
 	return logits, nil
 }
 
-// Accumulate runs forward and backward and adds to the gradients. For every
-// sequence loss gets the log-probabilities at the masked positions (0
-// elsewhere) and fills grad, zeroed before, with dLoss/dlogp of the same
-// positions. Calls come in order, from one goroutine; the slices are valid
-// during the call.
+// Accumulate is AccumulateScores for a loss of the log-probabilities alone: it
+// gets those of sequence i and fills grad with dLoss/dlogp.
 func (t *Trainer) Accumulate(seqs []Sequence, loss func(i int, logp, grad []float32)) error {
-	if err := t.check(seqs); err != nil {
+	return t.AccumulateScores(seqs, func(i int, s *Scores) { loss(i, s.Logprobs, s.LogprobGrads) })
+}
+
+// AccumulateScores runs forward and backward and adds to the gradients. For
+// every sequence loss gets the scores and fills in the loss's gradients for
+// them at the masked positions. Calls come in order, from one goroutine; the
+// slices are valid during the call.
+func (t *Trainer) AccumulateScores(seqs []Sequence, loss func(i int, s *Scores)) error {
+	if err := t.model.Arch.checkSequences(seqs); err != nil {
 		return err
 	}
+	t.allocateGradients()
 	for _, part := range t.microBatches(seqs) {
-		first := part.first
-		t.forward(part.seqs)
-		t.head(part.seqs, true, func(i int, logp, grad []float32) { loss(first+i, logp, grad) })
-		t.backward(part.seqs)
+		t.forward(part.seqs, false, true)
+		t.head(part.seqs, true, func(i int, s *Scores) { loss(part.first+i, s) })
+		t.backward()
 	}
 	return nil
 }
 
-// microBatch is a run of consecutive sequences within the token budget.
-type microBatch struct {
-	first int
-	seqs  []Sequence
-}
-
-func (t *Trainer) microBatches(seqs []Sequence) []microBatch {
-	var list []microBatch
-	start, tokens := 0, 0
-	for i, s := range seqs {
-		if i > start && tokens+len(s.Tokens) > t.cfg.MicroBatchTokens {
-			list = append(list, microBatch{start, seqs[start:i]})
-			start, tokens = i, 0
+// bind points the layers at weights and gradients.
+func (t *Trainer) bind() {
+	a := t.model.Arch
+	if t.adapter == nil && t.gradients != nil {
+		t.grads = a.view(t.gradients)
+	}
+	t.layers = make([]layer, a.Layers)
+	for l := range t.layers {
+		var g layerParams
+		if t.grads.layers != nil {
+			g = t.grads.layers[l]
 		}
-		tokens += len(s.Tokens)
+		t.layers[l] = newLayer(a, t.model.params.layers[l], g)
 	}
-	if start < len(seqs) {
-		list = append(list, microBatch{start, seqs[start:]})
+	if t.adapter != nil {
+		t.adapter.attach(t.layers, t.gradients)
 	}
-	return list
-}
-
-// Update applies AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with
-// global-norm clipping to the accumulated gradients and clears them. A
-// gradient that is not finite leaves weights and optimiser state untouched.
-func (t *Trainer) Update(lr float32) (norm float64, finite bool) {
-	defer clear(t.gradients)
-	norm = math.Sqrt(t.sumSquares())
-	if math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return norm, false
-	}
-	scale := float32(1)
-	if t.cfg.ClipNorm > 0 && norm > t.cfg.ClipNorm {
-		scale = float32(t.cfg.ClipNorm / norm)
-	}
-	t.updates++
-	step := kernel.AdamWParams{
-		LR: lr, Beta1: t.cfg.Beta1, Beta2: t.cfg.Beta2, Eps: t.cfg.Epsilon, GradScale: scale,
-		Correction1: float32(1 - math.Pow(float64(t.cfg.Beta1), float64(t.updates))),
-		Correction2: float32(1 - math.Pow(float64(t.cfg.Beta2), float64(t.updates))),
-	}
-	tensors := t.model.Arch.tensors()
-	t.workers.each(len(tensors), func(_ *kernel.Pool, _, i int) {
-		p := step
-		if len(tensors[i].shape) > 1 {
-			p.WeightDecay = t.cfg.WeightDecay
-		}
-		a, b := tensors[i].offset, tensors[i].offset+tensors[i].len()
-		kernel.AdamW(t.model.Weights[a:b], t.gradients[a:b], t.moment1[a:b], t.moment2[a:b], p)
-	})
-	return norm, true
-}
-
-func (t *Trainer) sumSquares() float64 {
-	const block = 1 << 16 // fixed, so that the sum does not depend on the number of threads
-	n := (len(t.gradients) + block - 1) / block
-	sums := make([]float64, n)
-	t.workers.each(n, func(_ *kernel.Pool, _, i int) {
-		sums[i] = kernel.SumSquares(t.gradients[i*block : min((i+1)*block, len(t.gradients))])
-	})
-	total := 0.0
-	for _, s := range sums {
-		total += s
-	}
-	return total
-}
-
-// OptimizerState is what a checkpoint needs beside the weights to continue.
-type OptimizerState struct {
-	Updates          uint64
-	Moment1, Moment2 []float32 // in the order of Model.Weights
-}
-
-// State shares the optimiser's slices: copy or write them before the next
-// Update.
-func (t *Trainer) State() OptimizerState {
-	return OptimizerState{Updates: t.updates, Moment1: t.moment1, Moment2: t.moment2}
-}
-
-// Restore copies a saved optimiser state.
-func (t *Trainer) Restore(s OptimizerState) error {
-	if len(s.Moment1) != len(t.moment1) || len(s.Moment2) != len(t.moment2) {
-		return fmt.Errorf("optimiser state has %d and %d moments, the model %d weights: %w", len(s.Moment1), len(s.Moment2), len(t.moment1), forager.ErrArchitecture)
-	}
-	copy(t.moment1, s.Moment1)
-	copy(t.moment2, s.Moment2)
-	t.updates = s.Updates
-	return nil
 }

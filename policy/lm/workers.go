@@ -38,12 +38,19 @@ func (w *workers) each(n int, f func(own *kernel.Pool, thread, i int)) {
 	w.pool.Do(n, func(thread, i int) { f(w.inline[thread], thread, i) })
 }
 
-// rows runs f over [0, n) in blocks of fixed size, so that sums made per block
-// do not depend on the number of threads.
-func (w *workers) rows(n int, f func(block, from, to int)) {
-	const size = 256
-	w.pool.Do(blocks(n), func(_, i int) { f(i, i*size, min(n, (i+1)*size)) })
+// rowBlock is the number of rows in a block. It is fixed, so that sums made per
+// block do not depend on the number of threads.
+const rowBlock = 128
+
+// blocks is the number of blocks that n rows make.
+func blocks(n int) int { return (n + rowBlock - 1) / rowBlock }
+
+// rowBlocks runs f for every block of n rows.
+func (w *workers) rowBlocks(n int, f func(thread, block, from, to int)) {
+	w.pool.Do(blocks(n), func(thread, i int) { f(thread, i, i*rowBlock, min(n, (i+1)*rowBlock)) })
 }
 
-// blocks is the number of blocks that rows makes of n.
-func blocks(n int) int { return (n + 255) / 256 }
+// rows is rowBlocks for work that needs neither thread nor block.
+func (w *workers) rows(n int, f func(from, to int)) {
+	w.rowBlocks(n, func(_, _, from, to int) { f(from, to) })
+}
