@@ -1,6 +1,9 @@
 package tokenizer
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 const (
 	// Each encoder remembers this many words of at most this many bytes; when
@@ -30,7 +33,7 @@ func newEncoder() *encoder { return &encoder{cache: make(map[string][]int32)} }
 
 // appendWord appends the tokens of one word.
 func (e *encoder) appendWord(out []int32, t *Tokenizer, word string) []int32 {
-	if len(word) == 1 {
+	if len(word) == 1 && t.charIDs == nil {
 		return append(out, t.byteIDs[word[0]])
 	}
 	if cached, ok := e.cache[word]; ok {
@@ -51,14 +54,35 @@ func (e *encoder) appendWord(out []int32, t *Tokenizer, word string) []int32 {
 	return out
 }
 
+// appendSymbols appends the tokens that merging begins with: the bytes of a word,
+// or its characters, of which unknown ones fall back to their bytes.
+func (t *Tokenizer) appendSymbols(out []int32, word string) []int32 {
+	for len(word) > 0 {
+		size := 1
+		if t.charIDs != nil {
+			char, n := utf8.DecodeRuneInString(word)
+			if id, ok := t.charIDs[char]; ok && (char != utf8.RuneError || n > 1) {
+				out = append(out, id)
+				word = word[n:]
+				continue
+			}
+			size = n
+		}
+		for _, b := range []byte(word[:size]) {
+			out = append(out, t.byteIDs[b])
+		}
+		word = word[size:]
+	}
+	return out
+}
+
 // merge applies the merge of lowest rank, leftmost first, until none applies.
 // It takes O(n log n), so that a long word without spaces cannot stall a node.
 func (e *encoder) merge(out []int32, t *Tokenizer, word string) []int32 {
 	const gone = -1
-	n := int32(len(word))
-	e.token, e.prev, e.next, e.queue = e.token[:0], e.prev[:0], e.next[:0], e.queue[:0]
+	e.token, e.prev, e.next, e.queue = t.appendSymbols(e.token[:0], word), e.prev[:0], e.next[:0], e.queue[:0]
+	n := int32(len(e.token))
 	for i := range n {
-		e.token = append(e.token, t.byteIDs[word[i]])
 		e.prev = append(e.prev, i-1)
 		e.next = append(e.next, i+1)
 	}

@@ -3,7 +3,9 @@ package tokenizer
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -20,25 +22,24 @@ func build(f file) (*Tokenizer, error) {
 		return nil, err
 	}
 	t := &Tokenizer{
-		ids: make(map[string]int32, len(f.Model.Vocab)+len(f.Added)), inModel: map[int32]bool{},
-		stages: f.stages, encoders: &sync.Pool{New: func() any { return newEncoder() }},
+		ids: make(map[string]int32, len(f.Model.Vocab)+len(f.Added)), isAdded: map[int32]bool{},
+		stages: f.stages, flags: f.Model.flags, encoders: &sync.Pool{New: func() any { return newEncoder() }},
+		bos: -1,
 	}
-	var err error
-	if t.nfc, err = f.normalizer(); err != nil {
+	setUp := t.byteLevel
+	if f.Model.ByteFallback {
+		setUp = t.byteFallback
+	}
+	if err := setUp(f.stages); err != nil {
 		return nil, err
 	}
-	if t.word, err = f.wordRule(); err != nil {
-		return nil, err
-	}
-	if err := f.checkDecoder(); err != nil {
-		return nil, err
-	}
-	for _, step := range []func(file) error{t.addVocabulary, t.addTokens, t.addBytes, t.addMerges} {
+	for _, step := range []func(file) error{t.addVocabulary, t.addTokens, t.addSymbols, t.addMerges, t.addOpening} {
 		if err := step(f); err != nil {
 			return nil, err
 		}
 	}
 	t.eos = t.guessEOS()
+	t.addStops(t.eos)
 	return t, nil
 }
 
@@ -59,16 +60,13 @@ func (m model) check() error {
 }
 
 func (t *Tokenizer) addVocabulary(f file) error {
-	letters := newAlphabet()
-	for token, id := range f.Model.Vocab {
-		if err := t.addToken(token, letters.unspell(token), id); err != nil {
-			return err
-		}
+	unspell := newAlphabet().unspell
+	if f.Model.ByteFallback {
+		unspell = unblank
 	}
-	if f.Model.IgnoreMerges {
-		t.wholeWords = make(map[string]int32, len(f.Model.Vocab))
-		for _, id := range f.Model.Vocab {
-			t.wholeWords[string(t.bytes[id])] = id
+	for token, id := range f.Model.Vocab {
+		if err := t.addToken(token, unspell(token), id); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -98,10 +96,12 @@ func (t *Tokenizer) addTokens(f file) error {
 	var raw, normalized []match
 	seen := map[string]bool{}
 	for _, a := range f.Added {
-		if a.SingleWord || a.LStrip || a.RStrip {
+		switch {
+		case a.SingleWord || a.LStrip || a.RStrip:
 			return unsupported("added token %q with single_word, lstrip or rstrip", a.Content)
-		}
-		if a.Content == "" || seen[a.Content] {
+		case a.Normalized && t.prefix == prefixSections:
+			return unsupported("added token %q that is normalized, where texts get a space in front", a.Content)
+		case a.Content == "" || seen[a.Content]:
 			return corrupt("added token %d (%q) is empty or repeated", a.ID, a.Content)
 		}
 		seen[a.Content] = true
@@ -109,15 +109,14 @@ func (t *Tokenizer) addTokens(f file) error {
 		if known && id != a.ID {
 			return corrupt("added token %q has ids %d and %d", a.Content, id, a.ID)
 		}
-		if known {
-			if string(t.bytes[id]) != a.Content { // "é" also spells byte 0xe9
-				return unsupported("added token %q that the model reads as bytes %q", a.Content, t.bytes[id])
+		if !known {
+			if err := t.addToken(a.Content, []byte(a.Content), a.ID); err != nil {
+				return err
 			}
-			t.inModel[id] = true
-			delete(t.wholeWords, a.Content)
-		} else if err := t.addToken(a.Content, []byte(a.Content), a.ID); err != nil {
-			return err
+		} else if string(t.bytes[id]) != a.Content { // "é" also spells byte 0xe9
+			return unsupported("added token %q that the model reads as bytes %q", a.Content, t.bytes[id])
 		}
+		t.isAdded[a.ID] = known
 		if !a.Normalized {
 			raw = append(raw, match{a.Content, a.ID})
 		} else if t.nfc {
@@ -131,23 +130,51 @@ func (t *Tokenizer) addTokens(f file) error {
 	return nil
 }
 
-// addBytes finds the token of every byte, without which some texts would lose
-// characters.
-func (t *Tokenizer) addBytes(file) error {
+// addSymbols finds the token of every byte, without which some texts would lose
+// characters, and of every character if the model begins with those. Added
+// tokens are not among them: plain text must not become one.
+func (t *Tokenizer) addSymbols(f file) error {
 	letters := newAlphabet()
-	for b, char := range letters.char {
-		id, ok := t.ids[string(char)]
-		if !ok {
-			return corrupt("no token for byte %#02x (%q)", b, char)
+	for b := range t.byteIDs {
+		spelling := string(letters.char[b])
+		if f.Model.ByteFallback {
+			spelling = byteToken(b)
+		}
+		id, ok := t.ids[spelling]
+		if _, added := t.isAdded[id]; !ok || added {
+			return corrupt("no token for byte %#02x (%q)", b, spelling)
 		}
 		t.byteIDs[b] = id
+	}
+	if f.Model.ByteFallback {
+		t.charIDs = map[rune]int32{}
+	}
+	if f.Model.IgnoreMerges {
+		t.wholeWords = make(map[string]int32, len(f.Model.Vocab))
+	}
+	for token, id := range f.Model.Vocab {
+		if _, added := t.isAdded[id]; added {
+			continue
+		}
+		if _, isByte := parseByteToken(token); f.Model.ByteFallback && (isByte || strings.Contains(token, " ")) {
+			continue // spaces are spelled as blanks
+		}
+		if t.wholeWords != nil {
+			t.wholeWords[string(t.bytes[id])] = id
+		}
+		if char, n := utf8.DecodeRune(t.bytes[id]); t.charIDs != nil && n == len(t.bytes[id]) {
+			t.charIDs[char] = id
+		}
 	}
 	return nil
 }
 
+// addMerges leaves out merges that would let plain text become an added token
+// or another text.
 func (t *Tokenizer) addMerges(f file) error {
 	t.merges = make([]merge, len(f.Model.Merges))
 	t.ranks = make(map[pair]int32, len(f.Model.Merges))
+	separable := true
 	for rank, rule := range f.Model.Merges {
 		left, ok1 := f.Model.Vocab[rule[0]]
 		right, ok2 := f.Model.Vocab[rule[1]]
@@ -156,7 +183,32 @@ func (t *Tokenizer) addMerges(f file) error {
 			return corrupt("merge %d (%q, %q) names a token that is not in the vocabulary", rank, rule[0], rule[1])
 		}
 		t.merges[rank] = merge{pair{left, right}, id}
-		t.ranks[pair{left, right}] = int32(rank)
+		_, added := t.isAdded[id]
+		if a, b := t.bytes[left], t.bytes[right]; !added && string(a)+string(b) == string(t.bytes[id]) {
+			t.ranks[pair{left, right}] = int32(rank)
+			separable = separable && (a[len(a)-1] == ' ' || b[0] != ' ')
+		}
+	}
+	if t.word == nil { // there is no pre-tokeniser
+		t.word = wholeText
+		if separable && t.wholeWords == nil {
+			t.word = blanksWord
+		}
+	}
+	return nil
+}
+
+func (t *Tokenizer) addOpening(f file) (err error) {
+	if t.opening, err = f.openingTokens(); err != nil {
+		return err
+	}
+	for _, id := range t.opening {
+		if t.TokenBytes(id) == nil {
+			return corrupt("post_processor names token %d, which does not exist", id)
+		}
+	}
+	if len(t.opening) > 0 {
+		t.bos = t.opening[0]
 	}
 	return nil
 }

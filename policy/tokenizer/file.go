@@ -26,16 +26,21 @@ type file struct {
 }
 
 type model struct {
-	Type         string      `json:"type"`
-	Dropout      *float64    `json:"dropout"`
-	UnknownToken *string     `json:"unk_token"`
-	Prefix       *string     `json:"continuing_subword_prefix"`
-	Suffix       *string     `json:"end_of_word_suffix"`
-	FuseUnknown  bool        `json:"fuse_unk"`
-	ByteFallback bool        `json:"byte_fallback"`
-	IgnoreMerges bool        `json:"ignore_merges"`
-	Vocab        vocabulary  `json:"vocab"`
-	Merges       []mergeRule `json:"merges"`
+	flags
+	Vocab  vocabulary  `json:"vocab"`
+	Merges []mergeRule `json:"merges"`
+}
+
+// flags are the fields of the model beside its tables.
+type flags struct {
+	Type         string   `json:"type"`
+	Dropout      *float64 `json:"dropout"`
+	UnknownToken *string  `json:"unk_token"`
+	Prefix       *string  `json:"continuing_subword_prefix"`
+	Suffix       *string  `json:"end_of_word_suffix"`
+	FuseUnknown  bool     `json:"fuse_unk"`
+	ByteFallback bool     `json:"byte_fallback"`
+	IgnoreMerges bool     `json:"ignore_merges"`
 }
 
 // vocabulary gives the id of every token, and is written in order of id.
@@ -99,64 +104,17 @@ func (m mergeRule) MarshalJSON() ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// gpt2Stages are the stages of GPT-2's files and of tokenizers trained here.
+func gpt2Stages() stages {
+	return stages{PreTokenizer: byteLevelStage(true), Decoder: byteLevelStage(true)}
+}
+
 func parseMerge(text string) (mergeRule, error) {
 	left, right, ok := strings.Cut(text, " ")
 	if !ok || left == "" || right == "" || strings.Contains(right, " ") {
 		return mergeRule{}, fmt.Errorf("merge %q does not have two tokens", text)
 	}
 	return mergeRule{left, right}, nil
-}
-
-// Load reads a tokenizer.json file. When a tokenizer_config.json lies beside
-// it, its eos_token becomes EOS.
-func Load(path string) (*Tokenizer, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("load tokenizer: %w", err)
-	}
-	t, err := Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("load tokenizer %s: %w", path, err)
-	}
-	config := filepath.Join(filepath.Dir(path), "tokenizer_config.json")
-	data, err = os.ReadFile(config)
-	if errors.Is(err, os.ErrNotExist) {
-		return t, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("load tokenizer: %w", err)
-	}
-	if t, err = t.configure(data); err != nil {
-		return nil, fmt.Errorf("load tokenizer %s: %w", config, err)
-	}
-	return t, nil
-}
-
-// configure applies tokenizer_config.json, of which only eos_token matters here:
-// a string, or an object with the string as its content.
-func (t *Tokenizer) configure(data []byte) (*Tokenizer, error) {
-	var config struct {
-		EOS json.RawMessage `json:"eos_token"`
-	}
-	if err := json.Unmarshal(data, &config); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, forager.ErrCorrupt)
-	}
-	if len(config.EOS) == 0 || string(config.EOS) == "null" {
-		return t, nil
-	}
-	var token struct {
-		Content string `json:"content"`
-	}
-	if json.Unmarshal(config.EOS, &token.Content) != nil {
-		if err := json.Unmarshal(config.EOS, &token); err != nil {
-			return nil, fmt.Errorf("eos_token: %w: %w", err, forager.ErrCorrupt)
-		}
-	}
-	id, ok := t.ID(token.Content)
-	if !ok {
-		return nil, fmt.Errorf("eos_token %q is not in the vocabulary: %w", token.Content, forager.ErrCorrupt)
-	}
-	return t.WithEOS(id)
 }
 
 // Parse reads the content of a tokenizer.json file.
@@ -176,7 +134,7 @@ func Parse(data []byte) (*Tokenizer, error) {
 // vocabulary) and vocab.bpe (the merges).
 func FromGPT2(encoder, merges []byte) (*Tokenizer, error) {
 	const eos = "<|endoftext|>"
-	f := file{stages: gpt2Stages(), Model: model{Type: "BPE"}}
+	f := file{stages: gpt2Stages(), Model: model{flags: flags{Type: "BPE"}}}
 	if err := json.Unmarshal(encoder, &f.Model.Vocab); err != nil {
 		return nil, fmt.Errorf("parse encoder.json: %w: %w", err, forager.ErrCorrupt)
 	}
@@ -214,29 +172,15 @@ func (t *Tokenizer) Marshal() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// MarshalConfig writes the least tokenizer_config.json with which transformers
-// opens the folder: it names EOS and the class that reads tokenizer.json.
-func (t *Tokenizer) MarshalConfig() ([]byte, error) {
-	config := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false}
-	if t.eos >= 0 {
-		config["eos_token"] = t.spelling[t.eos]
-	}
-	var out bytes.Buffer
-	if err := writeJSON(&out, config, "  "); err != nil {
-		return nil, fmt.Errorf("write tokenizer_config.json: %w", err)
-	}
-	out.WriteByte('\n')
-	return out.Bytes(), nil
-}
-
 // model rebuilds the model part of the file.
 func (t *Tokenizer) model() model {
-	m := model{Type: "BPE", IgnoreMerges: t.wholeWords != nil, Vocab: make(vocabulary, len(t.ids)), Merges: make([]mergeRule, len(t.merges))}
+	m := model{flags: t.flags, Vocab: make(vocabulary, len(t.ids)), Merges: make([]mergeRule, len(t.merges))}
+	m.Type, m.Dropout = "BPE", nil
 	for token, id := range t.ids {
 		m.Vocab[token] = id
 	}
 	for _, a := range t.added {
-		if !t.inModel[a.ID] {
+		if !t.isAdded[a.ID] {
 			delete(m.Vocab, a.Content)
 		}
 	}

@@ -16,37 +16,59 @@ type stages struct {
 	Decoder       json.RawMessage `json:"decoder"`
 }
 
-// gpt2Stages are the stages of tokenizers that are trained here.
-func gpt2Stages() stages {
-	byteLevel := json.RawMessage(`{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}`)
-	return stages{PreTokenizer: byteLevel, Decoder: byteLevel}
-}
-
 // stage has the fields of every kind of stage that is understood.
 type stage struct {
-	Type           string            `json:"type"`
-	Normalizers    []json.RawMessage `json:"normalizers"`
-	PreTokenizers  []json.RawMessage `json:"pretokenizers"`
-	AddPrefixSpace *bool             `json:"add_prefix_space"` // the library's default is true
-	UseRegex       *bool             `json:"use_regex"`        // the library's default is true
-	Behavior       string            `json:"behavior"`
-	Invert         bool              `json:"invert"`
-	Pattern        struct {
+	Type             string            `json:"type"`
+	Normalizers      []json.RawMessage `json:"normalizers"`
+	PreTokenizers    []json.RawMessage `json:"pretokenizers"`
+	Decoders         []json.RawMessage `json:"decoders"`
+	Processors       []json.RawMessage `json:"processors"`
+	AddPrefixSpace   *bool             `json:"add_prefix_space"` // the library's default is true
+	UseRegex         *bool             `json:"use_regex"`        // the library's default is true
+	IndividualDigits bool              `json:"individual_digits"`
+	Behavior         string            `json:"behavior"`
+	Invert           bool              `json:"invert"`
+	Prepend          string            `json:"prepend"`
+	Replacement      string            `json:"replacement"`
+	PrependScheme    string            `json:"prepend_scheme"`
+	Split            *bool             `json:"split"` // the library's default is true
+	Pattern          struct {
 		Regex  string
 		String string
 	} `json:"pattern"`
+	Content string            `json:"content"`
+	Start   int               `json:"start"`
+	Stop    int               `json:"stop"`
+	Single  []json.RawMessage `json:"single"`
+	Tokens  map[string]struct {
+		IDs []int32 `json:"ids"`
+	} `json:"special_tokens"`
 }
 
-// parseStage reads a stage; a missing one has an empty Type.
-func parseStage(name string, raw json.RawMessage) (stage, error) {
+// parseSteps reads a stage as the steps that it is made of: those of a
+// Sequence, in order, or itself. A missing stage has none.
+func parseSteps(name string, raw json.RawMessage) ([]stage, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil, nil
+	}
 	var s stage
-	if len(raw) == 0 {
-		return s, nil
-	}
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return s, fmt.Errorf("%s: %w: %w", name, err, forager.ErrCorrupt)
+		return nil, fmt.Errorf("%s: %w: %w", name, err, forager.ErrCorrupt)
 	}
-	return s, nil
+	if s.Type != "Sequence" {
+		return []stage{s}, nil
+	}
+	var steps []stage
+	for _, list := range [][]json.RawMessage{s.Normalizers, s.PreTokenizers, s.Decoders, s.Processors} {
+		for _, raw := range list {
+			inner, err := parseSteps(name, raw)
+			if err != nil {
+				return nil, err
+			}
+			steps = append(steps, inner...)
+		}
+	}
+	return steps, nil
 }
 
 // unsupported says which part of a file this package does not do.
@@ -54,81 +76,79 @@ func unsupported(format string, args ...any) error {
 	return fmt.Errorf(format+" is not supported: %w", append(args, forager.ErrSchema)...)
 }
 
-// normalizer reports whether texts are to be composed (NFC).
-func (s stages) normalizer() (nfc bool, err error) {
-	n, err := parseStage("normalizer", s.Normalizer)
+// byteLevel sets up what comes before and after a model of bytes.
+func (t *Tokenizer) byteLevel(s stages) error {
+	normalizers, err := parseSteps("normalizer", s.Normalizer)
 	if err != nil {
-		return false, err
+		return err
 	}
-	switch n.Type {
-	case "":
-		return false, nil
-	case "NFC":
-		return true, nil
-	case "Sequence":
-		for _, raw := range n.Normalizers {
-			inner, err := stages{Normalizer: raw}.normalizer()
-			if err != nil {
-				return false, err
-			}
-			nfc = nfc || inner
+	for _, n := range normalizers {
+		if n.Type != "NFC" {
+			return unsupported("normalizer %q", n.Type)
 		}
-		return nfc, nil
+		t.nfc = true
 	}
-	return false, unsupported("normalizer %q", n.Type)
+	pre, err := parseSteps("pre_tokenizer", s.PreTokenizer)
+	if err != nil {
+		return err
+	}
+	if t.word, err = byteLevelWords(pre); err != nil {
+		return err
+	}
+	decoders, err := parseSteps("decoder", s.Decoder)
+	if err != nil {
+		return err
+	}
+	if len(decoders) != 1 || decoders[0].Type != "ByteLevel" {
+		return unsupported("decoder %s", s.Decoder)
+	}
+	return nil
 }
 
-// wordRule finds the pre-tokeniser: ByteLevel with its own pattern, or a Split
-// by a known pattern followed by ByteLevel.
-func (s stages) wordRule() (wordRule, error) {
-	p, err := parseStage("pre_tokenizer", s.PreTokenizer)
-	if err != nil {
-		return nil, err
-	}
-	steps := []stage{p}
-	if p.Type == "Sequence" {
-		steps = nil
-		for _, raw := range p.PreTokenizers {
-			step, err := parseStage("pre_tokenizer", raw)
-			if err != nil {
-				return nil, err
-			}
-			steps = append(steps, step)
-		}
-	}
+// byteLevelWords finds the pre-tokeniser: ByteLevel with its own pattern, if
+// need be after Digits, or a Split by a known pattern followed by ByteLevel.
+func byteLevelWords(steps []stage) (wordRule, error) {
 	var rule wordRule
-	byteLevel := false
+	digits, end := false, false
 	for _, step := range steps {
 		switch {
-		case step.Type == "Split" && rule == nil && !byteLevel:
-			if rule, err = step.split(); err != nil {
+		case step.Type == "Split" && rule == nil && !digits && !end:
+			var err error
+			if rule, err = step.splitRule(); err != nil {
 				return nil, err
 			}
-		case step.Type == "ByteLevel" && !byteLevel:
-			byteLevel = true
+		case step.Type == "Digits" && rule == nil && !end:
+			if !step.IndividualDigits {
+				return nil, unsupported("pre_tokenizer Digits without individual_digits")
+			}
+			digits = true
+		case step.Type == "ByteLevel" && !end:
+			end = true
 			if step.AddPrefixSpace == nil || *step.AddPrefixSpace {
 				return nil, unsupported("pre_tokenizer ByteLevel with add_prefix_space")
 			}
-			if step.UseRegex == nil || *step.UseRegex {
-				if rule != nil {
-					return nil, unsupported("pre_tokenizer Split before a ByteLevel with its own pattern")
-				}
+			ownPattern := step.UseRegex == nil || *step.UseRegex
+			switch {
+			case ownPattern && rule != nil:
+				return nil, unsupported("pre_tokenizer Split before a ByteLevel with its own pattern")
+			case ownPattern && digits:
+				rule = digitWord
+			case ownPattern:
 				rule = gpt2Word
+			case rule == nil:
+				return nil, unsupported("pre_tokenizer ByteLevel without a pattern")
 			}
 		default:
 			return nil, unsupported("pre_tokenizer %q", step.Type)
 		}
 	}
-	if !byteLevel {
+	if !end {
 		return nil, unsupported("a pre_tokenizer without ByteLevel")
-	}
-	if rule == nil {
-		return nil, unsupported("pre_tokenizer ByteLevel without a pattern")
 	}
 	return rule, nil
 }
 
-func (s stage) split() (wordRule, error) {
+func (s stage) splitRule() (wordRule, error) {
 	if s.Behavior != "Isolated" || s.Invert {
 		return nil, unsupported("pre_tokenizer Split with behavior %q, invert %v", s.Behavior, s.Invert)
 	}
@@ -139,14 +159,33 @@ func (s stage) split() (wordRule, error) {
 	return rule, nil
 }
 
-// checkDecoder makes sure that tokens are joined byte by byte.
-func (s stages) checkDecoder() error {
-	d, err := parseStage("decoder", s.Decoder)
+// openingTokens are the special tokens that the post-processor puts before a
+// text.
+func (s stages) openingTokens() ([]int32, error) {
+	steps, err := parseSteps("post_processor", s.PostProcessor)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if d.Type != "ByteLevel" {
-		return unsupported("decoder %q", d.Type)
+	var opening []int32
+	for _, step := range steps {
+		for _, raw := range step.Single {
+			var piece struct {
+				SpecialToken *struct {
+					ID string `json:"id"`
+				}
+			}
+			if err := json.Unmarshal(raw, &piece); err != nil {
+				return nil, fmt.Errorf("post_processor: %w: %w", err, forager.ErrCorrupt)
+			}
+			if piece.SpecialToken == nil {
+				break // the text; what follows it is not for prompts
+			}
+			token, ok := step.Tokens[piece.SpecialToken.ID]
+			if !ok {
+				return nil, corrupt("post_processor names token %q without its id", piece.SpecialToken.ID)
+			}
+			opening = append(opening, token.IDs...)
+		}
 	}
-	return nil
+	return opening, nil
 }

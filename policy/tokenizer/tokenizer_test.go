@@ -53,7 +53,7 @@ func TestAddedTokens(t *testing.T) {
 func TestLongestAddedTokenWins(t *testing.T) {
 	m := newMatcher([]match{{"<a", 1}, {"<a>b", 2}, {"<a>", 3}})
 	for text, want := range map[string][3]int{"x<a>bc": {1, 5, 2}, "<a>c": {0, 3, 3}, "<<a": {1, 3, 1}, "abc": {3, 3, 0}, "": {0, 0, 0}} {
-		if start, end, id := m.find(text); [3]int{start, end, int(id)} != want {
+		if start, end, id := m.find(text, 0, nil); [3]int{start, end, int(id)} != want {
 			t.Errorf("%q: %d, %d, %d", text, start, end, id)
 		}
 	}

@@ -44,7 +44,7 @@ func Train(texts iter.Seq[string], opts TrainOptions) (*Tokenizer, error) {
 	t := newTrainer(countWords(texts, newMatcher(cut)), added)
 	t.run(opts.VocabSize - len(added))
 
-	f := file{stages: gpt2Stages(), Model: model{Type: "BPE", Vocab: t.ids, Merges: t.rules}}
+	f := file{stages: gpt2Stages(), Model: model{flags{Type: "BPE"}, t.ids, t.rules}}
 	for i, token := range added {
 		f.Added = append(f.Added, addedToken{ID: int32(len(t.ids) + i), Content: token, Special: token == opts.EOS})
 	}
@@ -81,7 +81,7 @@ func countWords(texts iter.Seq[string], added *matcher) map[string]int {
 	counts := map[string]*int{}
 	for text := range texts {
 		for text != "" {
-			start, end, _ := added.find(text)
+			start, end, _ := added.find(text, 0, nil)
 			for piece := text[:start]; piece != ""; {
 				n := gpt2Word(piece)
 				if count, ok := counts[piece[:n]]; ok {

@@ -98,6 +98,21 @@ func gpt2Word(text string) int {
 	return run(text, size, first)
 }
 
+// digitWord cuts out every digit and follows gpt2Pattern between them.
+func digitWord(text string) int {
+	first, size := classAt(text)
+	switch first {
+	case number:
+		return size
+	case space:
+		end := run(text, size, space)
+		if next, _ := classAt(text[end:]); next == number {
+			return end
+		}
+	}
+	return gpt2Word(text)
+}
+
 // qwenWord follows qwen2Pattern (one digit a word) and llama3Pattern (three).
 func qwenWord(text string, digits int) int {
 	if n := contraction(text, true); n > 0 {
