@@ -22,9 +22,16 @@ type Request struct {
 	Context []int32
 	// MaxTokens bounds the number of new tokens, at least 1.
 	MaxTokens int
+	// MinTokens is the number of new tokens before which the completion does
+	// not end: tokens that would end it are not sampled, and stop strings that
+	// end earlier do not count. From 0 to MaxTokens.
+	MinTokens int
 	// Stop ends the completion after any of these strings appears in the text
 	// of the new tokens. The stop string is kept.
 	Stop []string
+	// StopTokens end the completion as the vocabulary's end-of-sequence token
+	// does.
+	StopTokens []int32
 	// Temperature divides the logits; 0 means greedy.
 	Temperature float32
 	// TopK and TopP restrict sampling; 0 and 0 (or 1) mean no restriction.
@@ -41,14 +48,16 @@ type StopReason string
 // The reasons to end a completion.
 const (
 	StopString StopReason = "stop"   // a stop string appeared
-	StopEOS    StopReason = "eos"    // the end-of-sequence token was sampled; it is kept
+	StopEOS    StopReason = "eos"    // the end-of-sequence token or a stop token was sampled; it is kept
 	StopLength StopReason = "length" // MaxTokens, or the engine's context length
 )
 
 // Completion is the continuation of one sequence.
 type Completion struct {
-	Tokens   []int32
-	Logprobs []float32 // natural log, as sampled (after temperature, before TopK and TopP)
+	Tokens []int32
+	// Logprobs are natural logs, as sampled: after Temperature, before TopK, TopP
+	// and MinTokens, which restrict the choice only.
+	Logprobs []float32
 	// Versions covers Tokens in order; positions count from the first new
 	// token. More than one span means that weights were swapped on the way.
 	Versions []forager.VersionSpan

@@ -13,20 +13,28 @@ import (
 
 // EngineConfig bounds an Engine.
 type EngineConfig struct {
-	// MaxSequences is the number of sequences that are continued at once and
-	// the number of KV caches that are kept, idle sessions included; further
-	// calls wait, and the longest idle cache makes room.
+	// MaxSequences is the number of sequences that are continued at once;
+	// further calls wait.
 	MaxSequences int `mapstructure:"max_sequences"`
 	// PrefillTokens bounds the context tokens processed in one step, so that a
 	// long prompt does not hold up the sequences that are being decoded.
 	PrefillTokens int `mapstructure:"prefill_tokens"`
+	// CacheBytes bounds the memory for keys and values. Memory is taken when it
+	// is first needed. A call waits until its longest outcome fits; idle
+	// sessions make room, the longest idle first. A sequence that would not fit
+	// alone ends with reason "length".
+	CacheBytes int64 `mapstructure:"cache_bytes"`
+	// Weights is the format of the weights: "float32", or "bfloat16" for large
+	// models, which halves memory and nearly doubles the speed of few sequences
+	// at the price of log-probabilities that differ from the trainer's.
+	Weights string `mapstructure:"weights"`
 	// Threads is the number of cores to use; 0 means all.
 	Threads int `mapstructure:"threads"`
 }
 
 // DefaultEngineConfig suits one actor on one core.
 func DefaultEngineConfig() EngineConfig {
-	return EngineConfig{MaxSequences: 64, PrefillTokens: 1024, Threads: 1}
+	return EngineConfig{MaxSequences: 64, PrefillTokens: 1024, CacheBytes: 1 << 30, Weights: kernel.Float32.String(), Threads: 1}
 }
 
 // Validate reports the first setting out of range.
@@ -36,14 +44,19 @@ func (c EngineConfig) Validate() error {
 		return fmt.Errorf("max_sequences is %d, want at least 1", c.MaxSequences)
 	case c.PrefillTokens < 1:
 		return fmt.Errorf("prefill_tokens is %d, want at least 1", c.PrefillTokens)
+	case c.CacheBytes < 1:
+		return fmt.Errorf("cache_bytes is %d, want at least 1", c.CacheBytes)
 	case c.Threads < 0:
 		return fmt.Errorf("threads is %d, want 0 or more", c.Threads)
+	}
+	if _, err := kernel.ParseFormat(c.Weights); err != nil {
+		return fmt.Errorf("weights: %w", err)
 	}
 	return nil
 }
 
 // Vocabulary is what the engine needs of a tokenizer: the bytes of a token, to
-// find stop strings, and the token that ends a sequence.
+// find stop strings, and the token that ends a sequence, or -1.
 type Vocabulary interface {
 	TokenBytes(id int32) []byte
 	EOS() int32
@@ -56,13 +69,23 @@ var ErrClosed = errors.New("generation engine has stopped")
 // one token of each active sequence and prefills contexts that are new, in one
 // batch. It implements policy.Generator. Calls are served while Run runs.
 //
+// Keys and values are cached in pages. Sequences with a common beginning share
+// its pages, also when they arrive together: one of them computes the beginning
+// and the others wait for it. A session's pages are kept between its calls, so
+// that only new tokens are processed.
+//
+// Weights are swapped between tokens. Sequences go on with the keys and values
+// that older weights computed, as in PipelineRL (Piché et al. 2025, arXiv
+// 2509.19128): log-probabilities are recorded as sampled, so importance weights
+// stay right. Sessions that begin after a swap share nothing computed before.
+//
 // The log-probability of a token does not depend on the batch it was decoded
 // in, because the kernels' order of additions does not.
 type Engine struct {
 	cfg   EngineConfig
 	arch  Architecture
 	vocab Vocabulary
-	rope  rope
+	limit int // positions of one sequence
 
 	slots chan struct{} // one per call in progress
 	wake  chan struct{} // capacity 1
@@ -74,46 +97,74 @@ type Engine struct {
 	released []uint64
 	weights  *Model // to be swapped in, or nil
 	version  forager.Version
+	stats    EngineStats
 
 	// Owned by Run.
 	current  forager.Version
-	packed   packedModel
-	workers  *workers
+	forward  *forwardPass
+	cache    *cache
 	sessions map[uint64]*session
-	spare    []*session
+	waiting  []*call // for room in the cache, or for a prefix; at most cap(slots)
 	active   []*call
 	clock    uint64
 	batch    batch
+	counts   EngineStats
+}
+
+// EngineStats counts an engine's work since it started.
+type EngineStats struct {
+	Prefilled  uint64 // context tokens that were processed
+	Reused     uint64 // context tokens whose keys and values were in the cache
+	Sampled    uint64 // new tokens
+	CacheBytes int64  // memory of the pages in use now
 }
 
 // call is one Generate in progress.
 type call struct {
-	req       policy.Request
-	ctx       context.Context //nolint:containedctx // the request's own, checked between tokens
-	finished  chan error
-	out       policy.Completion
-	text      []byte
+	req      policy.Request
+	ctx      context.Context //nolint:containedctx // the request's own, checked between tokens
+	finished chan error
+	out      policy.Completion
+	stops    stopStrings
+	enders   []int32 // tokens that end the completion
+
+	leader *call // computes the first prefix tokens of the context; waited for
+	prefix int
+
 	session   *session
+	promised  int // pages
 	processed int // context and new tokens that are in the session's cache
 }
 
 // NewEngine prepares an engine for models of m's architecture, starting with
-// its weights as the given version.
+// its weights as the given version. m must not be changed afterwards.
 func NewEngine(m *Model, version forager.Version, vocab Vocabulary, cfg EngineConfig) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	format, err := kernel.ParseFormat(cfg.Weights)
+	if err != nil {
+		return nil, fmt.Errorf("weights: %w", err)
+	}
+	cache := newCache(m.Arch, cfg.CacheBytes)
+	if cache.limit < 2 {
+		return nil, forager.WithHint(
+			fmt.Errorf("cache_bytes is %d, the smallest cache of this model takes %d", cfg.CacheBytes, 2*cache.pageBytes()),
+			"raise policy.engine.cache_bytes")
+	}
+	limit := min(m.Arch.ContextLength, (cache.limit-1)*pageTokens) // one page is for a copy
 	return &Engine{
-		cfg: cfg, arch: m.Arch, vocab: vocab, rope: newRope(m.Arch),
+		cfg: cfg, arch: m.Arch, vocab: vocab, limit: limit,
 		slots: make(chan struct{}, cfg.MaxSequences), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		weights: m.Clone(), version: version, sessions: map[uint64]*session{},
+		weights: m, version: version, cache: cache, sessions: map[uint64]*session{},
+		forward: newForwardPass(m.Arch, limit, cache, format),
 	}, nil
 }
 
-// SetWeights swaps in the weights of m, which the engine copies, before the
-// next token of every sequence. Sequences go on; their KV caches keep what
-// older weights computed. A version that is not newer is refused with
-// forager.ErrStale, another architecture with forager.ErrArchitecture.
+// SetWeights swaps in the weights of m before the next token of every sequence.
+// The engine reads m then, so m must not be changed afterwards. A version that
+// is not newer is refused with forager.ErrStale, another architecture with
+// forager.ErrArchitecture.
 func (e *Engine) SetWeights(m *Model, version forager.Version) error {
 	if !e.arch.sameShape(m.Arch) {
 		return fmt.Errorf("swap weights: have %s, got %s: %w", e.arch, m.Arch, forager.ErrArchitecture)
@@ -123,7 +174,8 @@ func (e *Engine) SetWeights(m *Model, version forager.Version) error {
 	if version <= e.version {
 		return fmt.Errorf("swap weights: have version %d, got %d: %w", e.version, version, forager.ErrStale)
 	}
-	e.weights, e.version = m.Clone(), version
+	e.weights, e.version = m, version
+	e.poke()
 	return nil
 }
 
@@ -134,21 +186,21 @@ func (e *Engine) Version() forager.Version {
 	return e.version
 }
 
-// Generate implements policy.Generator. It waits for a free slot, for Run to
-// continue the sequence, or for ctx.
+// Stats is the work done so far.
+func (e *Engine) Stats() EngineStats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stats
+}
+
+// Generate implements policy.Generator. It waits for a free slot, for room in
+// the cache, for Run to continue the sequence, or for ctx.
 func (e *Engine) Generate(ctx context.Context, req policy.Request) (policy.Completion, error) {
-	switch {
-	case len(req.Context) == 0:
-		return policy.Completion{}, errors.New("generate: empty context")
-	case req.MaxTokens < 1:
-		return policy.Completion{}, fmt.Errorf("generate: max tokens is %d, want at least 1", req.MaxTokens)
-	case len(req.Context) >= e.arch.ContextLength:
-		return policy.Completion{Stop: policy.StopLength}, nil
+	if err := e.check(req); err != nil {
+		return policy.Completion{}, fmt.Errorf("generate: %w", err)
 	}
-	for _, id := range req.Context {
-		if id < 0 || int(id) >= e.arch.VocabSize {
-			return policy.Completion{}, fmt.Errorf("generate: token %d is not in the vocabulary of %d", id, e.arch.VocabSize)
-		}
+	if len(req.Context) >= e.limit {
+		return policy.Completion{Stop: policy.StopLength}, nil
 	}
 	select {
 	case e.slots <- struct{}{}:
@@ -158,7 +210,7 @@ func (e *Engine) Generate(ctx context.Context, req policy.Request) (policy.Compl
 	case <-e.done:
 		return policy.Completion{}, ErrClosed
 	}
-	c := &call{req: req, ctx: ctx, finished: make(chan error, 1)}
+	c := e.newCall(ctx, req)
 	e.mu.Lock()
 	e.queue = append(e.queue, c)
 	e.mu.Unlock()
@@ -169,6 +221,35 @@ func (e *Engine) Generate(ctx context.Context, req policy.Request) (policy.Compl
 	case <-e.done:
 		return policy.Completion{}, ErrClosed
 	}
+}
+
+func (e *Engine) check(req policy.Request) error {
+	switch {
+	case len(req.Context) == 0:
+		return errors.New("empty context")
+	case req.MaxTokens < 1:
+		return fmt.Errorf("max tokens is %d, want at least 1", req.MaxTokens)
+	case req.MinTokens < 0 || req.MinTokens > req.MaxTokens:
+		return fmt.Errorf("min tokens is %d, want 0 to max tokens, %d", req.MinTokens, req.MaxTokens)
+	}
+	for _, id := range req.Context {
+		if id < 0 || int(id) >= e.arch.VocabSize {
+			return fmt.Errorf("token %d is not in the vocabulary of %d", id, e.arch.VocabSize)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) newCall(ctx context.Context, req policy.Request) *call {
+	c := &call{req: req, ctx: ctx, finished: make(chan error, 1), stops: newStopStrings(req.Stop)}
+	for _, id := range append([]int32{e.vocab.EOS()}, req.StopTokens...) {
+		if id >= 0 && int(id) < e.arch.VocabSize {
+			c.enders = append(c.enders, id)
+		}
+	}
+	most := min(req.MaxTokens, e.limit-len(req.Context))
+	c.out.Tokens, c.out.Logprobs = make([]int32, 0, most), make([]float32, 0, most)
+	return c
 }
 
 // Release implements policy.Generator.
@@ -188,11 +269,12 @@ func (e *Engine) poke() {
 
 // Run serves calls until ctx is done. It may run once.
 func (e *Engine) Run(ctx context.Context) error {
-	e.workers = newWorkers(e.cfg.Threads)
-	defer e.workers.close()
 	defer e.once.Do(func() { close(e.done) })
+	workers := newWorkers(e.cfg.Threads)
+	defer workers.close()
+	e.forward.start(workers)
 	for {
-		e.admit()
+		e.receive()
 		if len(e.active) == 0 {
 			select {
 			case <-e.wake:
@@ -208,295 +290,31 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
-// admit takes over what arrived since the last step: weights, releases, calls.
-func (e *Engine) admit() {
+// receive takes over what arrived since the last step: weights, calls, releases.
+// Calls come first, so that those who wait for a prefix get it before its owner
+// is gone.
+func (e *Engine) receive() {
+	e.counts.CacheBytes = int64(e.cache.used) * e.cache.pageBytes()
 	e.mu.Lock()
+	e.stats = e.counts
 	weights, version := e.weights, e.version
-	queue, released := e.queue, e.released
-	e.weights, e.queue, e.released = nil, nil, nil
+	released := e.released
+	e.waiting = append(e.waiting, e.queue...)
+	clear(e.queue)
+	e.weights, e.queue, e.released = nil, e.queue[:0], nil
 	e.mu.Unlock()
 	if weights != nil {
-		e.packed.load(weights)
+		e.forward.load(weights)
 		e.current = version
+		for _, s := range e.sessions {
+			s.stale = len(s.tokens) > 0
+		}
 	}
+	e.admit()
 	for _, id := range released {
-		if s := e.sessions[id]; s != nil {
-			delete(e.sessions, id)
-			e.spare = append(e.spare, s)
-		}
+		e.release(id)
 	}
-	for _, c := range queue {
-		c.session = e.sessionFor(c.req)
-		c.session.busy = true
-		c.processed = len(c.session.tokens)
-		e.active = append(e.active, c)
+	if len(released) > 0 {
+		e.admit()
 	}
-}
-
-// sessionFor finds or makes the KV cache of a request and cuts it to the part
-// that agrees with the request's context. The last token is always processed
-// again: its hidden state predicts the next one.
-func (e *Engine) sessionFor(req policy.Request) *session {
-	e.clock++
-	s := e.sessions[req.Session]
-	if s != nil && s.busy {
-		s = nil // two calls of one session at once: the later one gets a cache of its own
-	}
-	if s == nil {
-		if len(e.sessions) >= e.cfg.MaxSequences {
-			e.evict()
-		}
-		if n := len(e.spare); n > 0 {
-			s, e.spare = e.spare[n-1], e.spare[:n-1]
-			s.tokens = s.tokens[:0]
-		} else {
-			s = newSession(e.arch)
-		}
-		e.sessions[req.Session] = s
-		if donor := e.longestPrefix(req.Context, s); donor != nil {
-			s.copyPrefix(donor, min(commonPrefix(donor.tokens, req.Context), len(req.Context)-1))
-		}
-	}
-	s.used = e.clock
-	s.tokens = s.tokens[:min(commonPrefix(s.tokens, req.Context), len(req.Context)-1)]
-	return s
-}
-
-// longestPrefix finds the session that holds most of the context, so that the
-// samples of a group share the work on their prompt.
-func (e *Engine) longestPrefix(context []int32, except *session) *session {
-	var best *session
-	most := 0
-	for _, s := range e.sessions {
-		if s == except {
-			continue
-		}
-		if n := commonPrefix(s.tokens, context); n > most {
-			best, most = s, n
-		}
-	}
-	return best
-}
-
-func (e *Engine) evict() {
-	var oldest uint64
-	found := false
-	for id, s := range e.sessions {
-		if !s.busy && (!found || s.used < e.sessions[oldest].used) {
-			oldest, found = id, true
-		}
-	}
-	if found {
-		e.spare = append(e.spare, e.sessions[oldest])
-		delete(e.sessions, oldest)
-	}
-}
-
-// step runs one batch: context tokens of new calls up to the prefill bound, the
-// last token of all others, and samples a token for every sequence whose
-// context is complete.
-func (e *Engine) step() {
-	b := &e.batch
-	b.reset()
-	budget := e.cfg.PrefillTokens
-	live := e.active[:0]
-	for _, c := range e.active {
-		if err := c.ctx.Err(); err != nil {
-			e.finish(c, fmt.Errorf("generate: %w", err))
-			continue
-		}
-		live = append(live, c)
-		todo := len(c.req.Context) + len(c.out.Tokens) - c.processed
-		n := min(todo, max(1, budget))
-		if todo > 1 {
-			budget -= n
-		}
-		for range n {
-			b.add(c.session, c.processed, c.token(c.processed))
-			c.processed++
-		}
-		if n == todo {
-			b.sample = append(b.sample, len(b.rows)-1)
-			b.calls = append(b.calls, c)
-		}
-	}
-	clear(e.active[len(live):])
-	e.active = live
-	if len(b.rows) == 0 {
-		return
-	}
-	logits := e.packed.forward(e.workers, e.rope, b)
-	for i, c := range b.calls {
-		e.extend(c, logits[i*e.arch.VocabSize:][:e.arch.VocabSize])
-	}
-	live = e.active[:0]
-	for _, c := range e.active {
-		if c.out.Stop == "" {
-			live = append(live, c)
-		} else {
-			e.finish(c, nil)
-		}
-	}
-	clear(e.active[len(live):])
-	e.active = live
-}
-
-func (c *call) token(i int) int32 {
-	if i < len(c.req.Context) {
-		return c.req.Context[i]
-	}
-	return c.out.Tokens[i-len(c.req.Context)]
-}
-
-// extend samples the next token of a call and decides whether it ends.
-func (e *Engine) extend(c *call, logits []float32) {
-	position := len(c.req.Context) + len(c.out.Tokens)
-	id, logp := sample(logits, c.req, position)
-	n := int32(len(c.out.Tokens))
-	c.out.Tokens = append(c.out.Tokens, id)
-	c.out.Logprobs = append(c.out.Logprobs, logp)
-	if v := c.out.Versions; len(v) > 0 && v[len(v)-1].Version == e.current {
-		v[len(v)-1].End = n + 1
-	} else {
-		c.out.Versions = append(v, forager.VersionSpan{Span: forager.Span{Start: n, End: n + 1}, Version: e.current})
-	}
-	before := len(c.text)
-	c.text = append(c.text, e.vocab.TokenBytes(id)...)
-	switch {
-	case endsWithStop(c.text, before, c.req.Stop):
-		c.out.Stop = policy.StopString
-	case id == e.vocab.EOS():
-		c.out.Stop = policy.StopEOS
-	case len(c.out.Tokens) >= c.req.MaxTokens || position+1 >= e.arch.ContextLength:
-		c.out.Stop = policy.StopLength
-	}
-}
-
-// finish answers a call and keeps its session for the next turn.
-func (e *Engine) finish(c *call, err error) {
-	c.session.busy = false
-	c.finished <- err
-}
-
-// batch is the rows of one step.
-type batch struct {
-	rows   []row
-	sample []int   // rows whose successor is sampled
-	calls  []*call // their calls
-}
-
-type row struct {
-	session  *session
-	position int
-	token    int32
-}
-
-func (b *batch) reset() {
-	clear(b.calls)
-	b.rows, b.sample, b.calls = b.rows[:0], b.sample[:0], b.calls[:0]
-}
-
-// add appends a row and notes its token in the session's cache.
-func (b *batch) add(s *session, position int, token int32) {
-	s.tokens = append(s.tokens[:position], token)
-	b.rows = append(b.rows, row{s, position, token})
-}
-
-// session is the KV cache of one token sequence.
-type session struct {
-	tokens []int32 // whose keys and values are in the cache
-	used   uint64  // engine clock of the last use
-	busy   bool
-	room   int         // positions that keys and values have space for
-	limit  int         // the model's context length
-	heads  int         // KV heads times head dimension
-	keys   [][]float32 // per layer [heads·dim, room]: one dimension's values lie together
-	values [][]float32
-}
-
-func newSession(a Architecture) *session {
-	return &session{
-		limit: a.ContextLength, heads: a.KVHeads * a.HeadDim,
-		keys: make([][]float32, a.Layers), values: make([][]float32, a.Layers),
-	}
-}
-
-// reserve makes space for n positions, keeping the cached ones.
-func (s *session) reserve(n int) {
-	if n <= s.room {
-		return
-	}
-	room := min(s.limit, max(256, 2*s.room, n))
-	for _, side := range [][][]float32{s.keys, s.values} {
-		for l, old := range side {
-			side[l] = make([]float32, s.heads*room)
-			if old != nil {
-				for h := range s.heads {
-					copy(side[l][h*room:], old[h*s.room:][:s.room])
-				}
-			}
-		}
-	}
-	s.room = room
-}
-
-// copyPrefix takes over the first n positions of another session.
-func (s *session) copyPrefix(from *session, n int) {
-	s.reserve(n)
-	for l := range s.keys {
-		for h := range s.heads {
-			copy(s.keys[l][h*s.room:][:n], from.keys[l][h*from.room:][:n])
-			copy(s.values[l][h*s.room:][:n], from.values[l][h*from.room:][:n])
-		}
-	}
-	s.tokens = append(s.tokens[:0], from.tokens[:n]...)
-}
-
-func commonPrefix(a, b []int32) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
-}
-
-// packedModel is the weights in the layout of the generation kernels.
-type packedModel struct {
-	arch   Architecture
-	model  *Model
-	layers []packedLayer
-	head   *kernel.Packed
-
-	x, h, qkv, attn, gateUp, act, logits []float32
-	scores                               [][]float32
-}
-
-type packedLayer struct{ qkv, out, gateUp, down *kernel.Packed }
-
-// load packs the weights of m and keeps m for its vectors.
-func (p *packedModel) load(m *Model) {
-	a := m.Arch
-	d, q, f := a.HiddenSize, a.Heads*a.HeadDim, a.IntermediateSize
-	width := q + 2*a.KVHeads*a.HeadDim
-	p.arch, p.model = a, m
-	if p.layers == nil {
-		p.layers = make([]packedLayer, a.Layers)
-	}
-	pack := func(w **kernel.Packed, b []float32, n, k int) {
-		if *w == nil {
-			*w = kernel.Pack(b, k, n, k, kernel.Float32)
-		} else {
-			(*w).Repack(b, k)
-		}
-	}
-	for l := range p.layers {
-		w := m.params.layers[l]
-		pack(&p.layers[l].qkv, w.qkv, width, d)
-		pack(&p.layers[l].out, w.out, d, q)
-		pack(&p.layers[l].gateUp, w.gateUp, 2*f, d)
-		pack(&p.layers[l].down, w.down, d, f)
-	}
-	pack(&p.head, m.params.head, a.VocabSize, d)
 }

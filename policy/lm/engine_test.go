@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"sync"
 	"testing"
 
@@ -36,6 +35,13 @@ func start(t testing.TB, m *Model, vocab Vocabulary, cfg EngineConfig) *Engine {
 		}
 	})
 	return e
+}
+
+// bounded is the default configuration with other bounds.
+func bounded(sequences, prefill, threads int) EngineConfig {
+	cfg := DefaultEngineConfig()
+	cfg.MaxSequences, cfg.PrefillTokens, cfg.Threads = sequences, prefill, threads
+	return cfg
 }
 
 // TestEngineAgreesWithTrainer plays two turns with an observation in between
@@ -83,8 +89,8 @@ func TestResultsDoNotDependOnTheBatch(t *testing.T) {
 		prompt := []int32{1, 2, 3, int32(i % 3), int32(i)}
 		return policy.Request{Session: uint64(i), Context: prompt, MaxTokens: 20 + i, Temperature: 0.8, TopK: 30, TopP: 0.95, Seed: uint64(i)}
 	}
-	alone := start(t, m, letters(-1), EngineConfig{MaxSequences: 1, PrefillTokens: 2, Threads: 1})
-	together := start(t, m, letters(-1), EngineConfig{MaxSequences: 8, PrefillTokens: 16, Threads: 2})
+	alone := start(t, m, letters(-1), bounded(1, 2, 1))
+	together := start(t, m, letters(-1), bounded(8, 16, 2))
 	var wait sync.WaitGroup
 	for i := range 20 {
 		wait.Go(func() {
@@ -193,11 +199,13 @@ func TestSampleFollowsTheDistribution(t *testing.T) {
 	logits := make([]float32, len(want))
 	counts := make([]float64, len(want))
 	const draws = 20000
+	var s sampler
 	for i := range draws {
 		for j, p := range want {
 			logits[j] = float32(math.Log(p))
 		}
-		id, logp := sample(logits, policy.Request{Temperature: 1, Seed: 9}, i)
+		d := s.draw(logits, &policy.Request{Temperature: 1, Seed: 9}, i, nil)
+		id, logp := d.token, d.logprob
 		counts[id]++
 		if math.Abs(float64(logp)-math.Log(want[id])) > 1e-5 {
 			t.Fatalf("token %d has log-probability %g, want %g", id, logp, math.Log(want[id]))
@@ -207,34 +215,5 @@ func TestSampleFollowsTheDistribution(t *testing.T) {
 		if math.Abs(counts[j]/draws-p) > 4*math.Sqrt(p*(1-p)/draws) {
 			t.Errorf("token %d drawn with frequency %.3f, want %.3f", j, counts[j]/draws, p)
 		}
-	}
-}
-
-func BenchmarkGenerateTiny(b *testing.B) {
-	m, err := New(Tiny(1024), rand.New(rand.NewPCG(1, 1)))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, n := range []int{1, 8, 32, 64} {
-		b.Run(fmt.Sprintf("sequences=%d", n), func(b *testing.B) {
-			e := start(b, m, letters(-1), DefaultEngineConfig())
-			prompt := make([]int32, 100)
-			var session uint64
-			for b.Loop() {
-				var wait sync.WaitGroup
-				for range n {
-					session++
-					id := session
-					wait.Go(func() {
-						if _, err := e.Generate(b.Context(), policy.Request{Session: id, Context: prompt, MaxTokens: 50, Temperature: 1, Seed: id}); err != nil {
-							b.Error(err)
-						}
-						e.Release(id)
-					})
-				}
-				wait.Wait()
-			}
-			b.ReportMetric(float64(b.N*n*50)/b.Elapsed().Seconds(), "tokens/s")
-		})
 	}
 }

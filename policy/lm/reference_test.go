@@ -143,7 +143,7 @@ func TestEngineAgreesWithReference(t *testing.T) {
 	for name, arch := range family() {
 		t.Run(name, func(t *testing.T) {
 			m := loud(t, arch, 23)
-			e := start(t, m, letters(-1), EngineConfig{MaxSequences: 2, PrefillTokens: 7, Threads: 2})
+			e := start(t, m, letters(-1), bounded(2, 7, 2))
 			prompt := []int32{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4}
 			out, err := e.Generate(t.Context(), policy.Request{Session: 1, Context: prompt, MaxTokens: 60, Temperature: 1, Seed: 5})
 			if err != nil {
