@@ -2,7 +2,6 @@ package lm
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -59,80 +58,6 @@ func newTrainer(t testing.TB, m *Model, change func(*TrainerConfig)) *Trainer {
 	}
 	t.Cleanup(tr.Close)
 	return tr
-}
-
-// TestGradients compares the gradient of Σ c·logp with central differences for
-// weights of every tensor.
-func TestGradients(t *testing.T) {
-	for _, tied := range []bool{true, false} {
-		t.Run(fmt.Sprintf("tied=%v", tied), func(t *testing.T) {
-			m := loud(t, small(tied), 7)
-			seqs := randomSequences(3, m.Arch.VocabSize, 9, 70, 1, 30)
-			weight := func(i, j int) float64 { return math.Sin(float64(i*31 + j)) }
-			loss := func() float64 {
-				tr := newTrainer(t, m, func(c *TrainerConfig) { c.Temperature = 0.7 })
-				logps, err := tr.Logprobs(seqs)
-				if err != nil {
-					t.Fatal(err)
-				}
-				total := 0.0
-				for i, l := range logps {
-					for j, v := range l {
-						total += weight(i, j) * float64(v)
-					}
-				}
-				return total
-			}
-			tr := newTrainer(t, m, func(c *TrainerConfig) { c.MicroBatchTokens, c.Temperature = 75, 0.7 })
-			if err := tr.Accumulate(seqs, func(i int, _, grad []float32) {
-				for j := range grad {
-					grad[j] = float32(weight(i, j))
-				}
-			}); err != nil {
-				t.Fatal(err)
-			}
-			random := rand.New(rand.NewPCG(5, 5))
-			for _, tensor := range m.Arch.tensors() {
-				var diff, size float64
-				for range 12 {
-					k := tensor.offset + random.IntN(tensor.len())
-					const h = 4e-3
-					old := m.Weights[k]
-					m.Weights[k] = old + h
-					up := loss()
-					m.Weights[k] = old - h
-					down := loss()
-					m.Weights[k] = old
-					numeric := (up - down) / (2 * h)
-					diff += (numeric - float64(tr.gradients[k])) * (numeric - float64(tr.gradients[k]))
-					size += numeric * numeric
-				}
-				if diff > 4e-4*size+1e-6 { // 2 % in norm: float32 forward, step 4e-3
-					t.Errorf("%s: gradient off by %.3g relative", tensor.name, math.Sqrt(diff/size))
-				}
-			}
-		})
-	}
-}
-
-func TestGradientsDoNotDependOnThreads(t *testing.T) {
-	seqs := randomSequences(4, 37, 50, 120, 13, 80, 199)
-	var first []float32
-	for _, threads := range []int{1, 2, 3} {
-		m := loud(t, small(true), 1)
-		tr := newTrainer(t, m, func(c *TrainerConfig) { c.Threads = threads })
-		if err := tr.Accumulate(seqs, func(_ int, logp, grad []float32) { copy(grad, logp) }); err != nil {
-			t.Fatal(err)
-		}
-		if first == nil {
-			first = append(first, tr.gradients...)
-		}
-		for i, g := range tr.gradients {
-			if g != first[i] {
-				t.Fatalf("%d threads: gradient %d is %g, with one thread %g", threads, i, g, first[i])
-			}
-		}
-	}
 }
 
 func TestUpdateLearnsASequence(t *testing.T) {
@@ -254,58 +179,5 @@ func TestSaveLoadAndResume(t *testing.T) {
 	}
 	if _, err := Decode(data[:len(data)/2]); !errors.Is(err, forager.ErrCorrupt) {
 		t.Errorf("half a file: %v, want ErrCorrupt", err)
-	}
-}
-
-func BenchmarkTrainTiny(b *testing.B) {
-	m, err := New(Tiny(1024), rand.New(rand.NewPCG(1, 1)))
-	if err != nil {
-		b.Fatal(err)
-	}
-	tr := newTrainer(b, m, nil)
-	lengths := make([]int, 16)
-	for i := range lengths {
-		lengths[i] = 240
-	}
-	seqs := randomSequences(1, 1024, lengths...)
-	for i := range seqs {
-		for j := range seqs[i].Mask {
-			seqs[i].Mask[j] = j%4 == 3
-		}
-	}
-	for b.Loop() {
-		if err := tr.Accumulate(seqs, func(_ int, _, grad []float32) { fill(grad, -1e-3) }); err != nil {
-			b.Fatal(err)
-		}
-		tr.Update(1e-4)
-	}
-	b.ReportMetric(float64(b.N)*16*240/b.Elapsed().Seconds(), "tokens/s")
-}
-
-// TestLogitsAgreeWithLogprobs normalises Logits and compares with Logprobs.
-func TestLogitsAgreeWithLogprobs(t *testing.T) {
-	tr := newTrainer(t, loud(t, small(true), 7), nil)
-	s := randomSequences(3, 37, 40)[0]
-	logits, err := tr.Logits(s.Tokens)
-	if err != nil {
-		t.Fatal(err)
-	}
-	logps, err := tr.Logprobs([]Sequence{s})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for j, masked := range s.Mask {
-		if !masked {
-			continue
-		}
-		sum := 0.0
-		row := logits[(j-1)*37:][:37]
-		for _, v := range row {
-			sum += math.Exp(float64(v))
-		}
-		want := float64(row[s.Tokens[j]]) - math.Log(sum)
-		if math.Abs(want-float64(logps[0][j])) > 1e-4 {
-			t.Errorf("position %d: log-probability %g, from the logits %g", j, logps[0][j], want)
-		}
 	}
 }
