@@ -45,7 +45,7 @@ func llama3Scaling(factors []float32, a Architecture) (*RopeScaling, error) {
 	}
 	scaled, _ := a.rotations()
 	for i, factor := range factors {
-		if want := frequencies[i] / float64(factor); !(math.Abs(scaled[i]-want) <= 1e-4*want) {
+		if want := frequencies[i] / scaled[i]; !(math.Abs(float64(factor)-want) <= 1e-4*want) {
 			return nil, fmt.Errorf("not the factors of Llama 3's rope scaling: factor %d is %g: %w", i, factor, forager.ErrArchitecture)
 		}
 	}

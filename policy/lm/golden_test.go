@@ -148,6 +148,33 @@ func TestGoldenModels(t *testing.T) {
 	}
 }
 
+// TestGoldenAdapter loads PEFT's files and compares logits, beside the model
+// and merged into it, and the gradients of every A and B.
+func TestGoldenAdapter(t *testing.T) {
+	g := readGolden(t, "testdata/lora/expected.safetensors")
+	m := load(t, "testdata/qwen2")
+	adapter, err := LoadAdapter("testdata/lora", m.Arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, err := adapter.Merge(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.checkLogits(t, newTrainer(t, merged, nil))
+	tr := newTrainer(t, m, func(c *TrainerConfig) { c.LoRA = adapter.Config })
+	if err := tr.adapt(adapter); err != nil {
+		t.Fatal(err)
+	}
+	g.checkLogits(t, tr)
+	g.accumulate(t, tr)
+	worst := 0.0
+	for _, tensor := range adapter.tensors() {
+		worst = max(worst, g.checkGradient(t, tensor.name, tr.gradients[tensor.offset:][:tensor.len()]))
+	}
+	t.Logf("gradients off by at most %.2g relative", worst)
+}
+
 // TestGoldenRopeScaling runs the qwen3 weights with other configurations.
 func TestGoldenRopeScaling(t *testing.T) {
 	for _, name := range []string{"linear", "yarn"} {
