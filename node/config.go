@@ -15,6 +15,7 @@ import (
 	"github.com/forager-rl/forager/learner"
 	"github.com/forager-rl/forager/learner/grpo"
 	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/policy/remote"
 	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/reward"
 	"github.com/forager-rl/forager/rewardsrv"
@@ -72,11 +73,44 @@ type DataConfig struct {
 
 // PolicyConfig says what is trained.
 type PolicyConfig struct {
-	// Path is a folder with config.json, model.safetensors and tokenizer.json;
-	// empty means the built-in warm start.
+	// Path is a Hugging Face folder with config.json, model.safetensors and
+	// tokenizer.json, or a .gguf file; empty means the built-in warm start. With
+	// inference servers it is the model that they serve: actors need only its
+	// tokenizer, the learner all of it.
 	Path string `mapstructure:"path"`
 	// Engine bounds the generation engine of each actor.
 	Engine lm.EngineConfig `mapstructure:"engine"`
+	// Remote names inference servers that play in place of engines.
+	Remote remote.Config `mapstructure:"remote"`
+}
+
+// isRemote says whether inference servers play the policy.
+func (c PolicyConfig) isRemote() bool { return len(c.Remote.URLs) > 0 }
+
+// validate reports settings that cannot work together, or nil.
+func (c PolicyConfig) validate() error {
+	if c.isRemote() && c.Path == "" {
+		return forager.WithHint(errors.New("inference servers are named, but not the tokenizer of their model"),
+			"set policy.path to the folder or .gguf file of the model that they serve")
+	}
+	return nil
+}
+
+// validateTraining reports what stands against training, or nil.
+func (c *Config) validateTraining() error {
+	r := c.Policy.Remote
+	switch {
+	case !c.Policy.isRemote():
+		return nil
+	case r.Kind == remote.LlamaCpp || r.Kind == remote.OpenAI:
+		return forager.WithHint(fmt.Errorf("policy.remote.kind is %s, whose servers keep their weights: %w", r.Kind, remote.ErrUnsuitable),
+			"use it with \"forager eval\"; train with vllm, sglang or without policy.remote.urls")
+	case r.Kind == remote.VLLM && c.Trainer.LoRA.Rank == 0:
+		return forager.WithHint(fmt.Errorf("vLLM takes new weights as LoRA adapters alone: %w", remote.ErrUnsuitable), "set trainer.lora.rank, such as 16")
+	case r.WeightsDir == "":
+		return forager.WithHint(errors.New("the servers have no way to new weights"), "set policy.remote.weights_dir to a folder that learner and servers share")
+	}
+	return nil
 }
 
 // ActorConfig adds the number of actors to an actor's settings.
@@ -127,7 +161,7 @@ type AdminConfig struct {
 func DefaultConfig() Config {
 	c := Config{
 		Run:     RunConfig{Root: "runs", Seed: 1, KeepCheckpoints: 3},
-		Policy:  PolicyConfig{Engine: lm.DefaultEngineConfig()},
+		Policy:  PolicyConfig{Engine: lm.DefaultEngineConfig(), Remote: remote.DefaultConfig()},
 		Episode: actor.DefaultEpisodeConfig(),
 		Actor:   ActorConfig{Config: actor.DefaultConfig()},
 		Search: SearchConfig{
@@ -158,7 +192,9 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: %w", section, err))
 		}
 	}
+	check("policy", c.Policy.validate())
 	check("policy.engine", c.Policy.Engine.Validate())
+	check("policy.remote", c.Policy.Remote.Validate())
 	check("episode", c.Episode.Validate())
 	check("actor", c.Actor.Validate())
 	check("search.bm25", c.Search.BM25.Validate())
@@ -210,7 +246,7 @@ func (c *Config) Validate() error {
 // digest identifies the settings that must not change within a run: what is
 // asked, searched, rewarded and trained. Sizes, limits and addresses may.
 func (c *Config) digest() string {
-	data, err := json.Marshal([]any{c.Run.Seed, c.Data, c.Policy.Path, c.Episode, c.Search.BM25, c.Reward, c.GRPO, c.Learner.GroupSize})
+	data, err := json.Marshal([]any{c.Run.Seed, c.Data, c.Policy.Path, c.Episode, c.Search.BM25, c.Reward, c.GRPO, c.Learner.GroupSize, c.Trainer.LoRA})
 	if err != nil {
 		panic(err) // plain structs always encode
 	}

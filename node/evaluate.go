@@ -6,20 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"time"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/eval"
-	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/search"
 )
 
 // EvaluateOptions says what to evaluate.
 type EvaluateOptions struct {
-	// Policy is a policy folder; empty means Config.Policy.Path or the built-in.
+	// Policy is a policy folder to play in this process; empty means what
+	// Config.Policy names: inference servers, a folder, or the built-in.
 	Policy string
 	// Tasks are the questions; nil takes the held-out split of the configuration.
 	Tasks   []forager.Task
@@ -45,10 +45,6 @@ func Evaluate(ctx context.Context, cfg Config, o EvaluateOptions) (eval.Report, 
 	if len(tasks) == 0 {
 		return eval.Report{}, forager.WithHint(fmt.Errorf("no questions in split %s", cfg.Eval.Split), "choose another with --split")
 	}
-	policy := o.Policy
-	if policy == "" {
-		policy = cfg.Policy.Path
-	}
 	observer := Observer{Phase: o.Phase}
 	observer.phase("index", 0, 1)
 	evaluator, err := newEvaluator(ctx, &cfg, o.Logger)
@@ -57,7 +53,7 @@ func Evaluate(ctx context.Context, cfg Config, o EvaluateOptions) (eval.Report, 
 	}
 	defer evaluator.close()
 	observer.phase("index", 1, 1)
-	rollouts, err := evaluator.play(ctx, policy, tasks, func(done int) { observer.phase("evaluate", done, len(tasks)) })
+	rollouts, err := evaluator.play(ctx, o.Policy, tasks, func(done int) { observer.phase("evaluate", done, len(tasks)) })
 	if err != nil {
 		return eval.Report{}, err
 	}
@@ -106,30 +102,50 @@ func (a *evaluator) close() {
 	}
 }
 
+// ensemble makes what plays a policy folder; the empty path is what the
+// inference servers of the configuration serve, or the configured policy.
+func (a *evaluator) ensemble(ctx context.Context, path string) (ensemble, int, *tokenizer.Tokenizer, error) {
+	if path == "" && a.cfg.Policy.isRemote() {
+		tok, err := loadTokenizer(a.cfg.Policy.Path)
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		s, err := openServers(ctx, a.cfg, "evaluation", false, tok, a.logger)
+		return s, 1, tok, err
+	}
+	if path == "" {
+		path = a.cfg.Policy.Path
+	}
+	model, tok, err := loadPolicy(path)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	n := engineCount(a.cfg.Policy.Engine)
+	s, err := newEngines(n, model, 0, tok, a.cfg.Policy.Engine)
+	return s, n, tok, err
+}
+
 // play plays every task once, at the evaluation temperature. progress hears how
 // many are done.
-func (a *evaluator) play(ctx context.Context, policy string, tasks []forager.Task, progress func(done int)) ([]forager.Rollout, error) {
-	model, tok, err := loadPolicy(policy)
+func (a *evaluator) play(ctx context.Context, path string, tasks []forager.Task, progress func(done int)) ([]forager.Rollout, error) {
+	ensemble, n, tok, err := a.ensemble(ctx, path)
 	if err != nil {
 		return nil, err
 	}
+	defer ensemble.close()
 	ctx, cancel := context.WithCancel(ctx)
 	engines := newGroup(a.logger, a.cfg.Admin.StopTimeout)
 	defer engines.stop()
 	defer cancel()
+	ensemble.start(ctx, engines)
 	var players []*actor.Player
-	for i := range runtime.GOMAXPROCS(0) {
-		engine, err := lm.NewEngine(model, 0, tok, a.cfg.Policy.Engine)
-		if err != nil {
-			return nil, err
-		}
+	for i := range n {
 		player, err := actor.NewPlayer(a.cfg.Episode, actor.PlayerDeps{
-			Run: "evaluation", Actor: fmt.Sprint(i), Generator: engine, Tokenizer: tok, Retriever: a.retriever, Clock: time.Now,
+			Run: "evaluation", Actor: fmt.Sprint(i), Generator: ensemble.generator(i), Tokenizer: tok, Retriever: a.retriever, Clock: time.Now,
 		})
 		if err != nil {
 			return nil, err
 		}
-		engines.start(ctx, fmt.Sprintf("engine %d", i), engine.Run)
 		players = append(players, player)
 	}
 	rollouts := make([]forager.Rollout, len(tasks))
@@ -137,7 +153,7 @@ func (a *evaluator) play(ctx context.Context, policy string, tasks []forager.Tas
 	var wait sync.WaitGroup
 	var failed error
 	next, done := 0, 0
-	for i := range len(players) * a.cfg.Policy.Engine.MaxSequences {
+	for i := range min(len(tasks), len(players)*ensemble.parallel()) {
 		player := players[i%len(players)]
 		wait.Go(func() {
 			for {

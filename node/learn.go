@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -14,7 +12,6 @@ import (
 	"github.com/forager-rl/forager/learner"
 	"github.com/forager-rl/forager/learner/grpo"
 	"github.com/forager-rl/forager/policy/lm"
-	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/reward"
 	"github.com/forager-rl/forager/rundir"
@@ -137,9 +134,6 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, func() error { trainer.Close(); return nil })
-	if err := fits(tok, trainer.Model()); err != nil {
-		return nil, err
-	}
 	recipe, err := reward.NewRecipe(p.cfg.Reward)
 	if err != nil {
 		return nil, err
@@ -166,6 +160,16 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 	if err != nil {
 		return nil, forager.WithHint(err, "the task file has no row of the train split")
 	}
+	base := ""
+	if trainer.Adapter() != nil {
+		base = fingerprint(initial)
+	}
+	var shared *sharedFolder
+	if p.cfg.Policy.isRemote() {
+		if shared, err = newSharedFolder(p.cfg.Policy.Remote.WeightsDir, p.run, p.cfg.Policy.Path, tok); err != nil {
+			return nil, err
+		}
+	}
 	reporter, err := p.openReporter(state)
 	if err != nil {
 		return nil, err
@@ -181,7 +185,8 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 		Source:  source{replay.NewClient(caller{p.bus, serviceReplay}, epoch, sampleWait)},
 		Credits: creditWriter{p.bus},
 		Publisher: &publisher{
-			bus: p.bus, cluster: p.cluster, trainer: trainer, run: p.run, epoch: epoch, clock: p.clock, logger: p.logger,
+			bus: p.bus, cluster: p.cluster, trainer: trainer, shared: shared, shape: initial.Arch.String(), base: base,
+			run: p.run, epoch: epoch, clock: p.clock, logger: p.logger,
 		},
 		Checkpoints: &checkpointer{
 			checkpoints: checkpoints, cluster: p.cluster, epoch: epoch, trainer: trainer, tokenizer: tok, logger: p.logger,
@@ -189,72 +194,6 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 		Reporter: reporter, Resume: state, Logger: p.logger, Clock: p.clock,
 	})
 	return s, err
-}
-
-func fits(tok *tokenizer.Tokenizer, m *lm.Model) error {
-	if tok.VocabSize() > m.Arch.VocabSize {
-		return fmt.Errorf("the tokenizer has %d tokens, the model %d: %w", tok.VocabSize(), m.Arch.VocabSize, forager.ErrArchitecture)
-	}
-	return nil
-}
-
-// initialPolicy reads the starting policy and keeps a copy in the run directory,
-// so that the run does not change when the original does.
-func (p *process) initialPolicy() (*lm.Model, *tokenizer.Tokenizer, error) {
-	kept := filepath.Join(p.dir.Path(), startingPolicy)
-	if _, err := os.Stat(kept); err == nil {
-		return loadPolicy(kept)
-	}
-	model, tok, err := loadPolicy(p.cfg.Policy.Path)
-	if err != nil {
-		return nil, nil, err
-	}
-	return model, tok, savePolicy(kept, model, tok)
-}
-
-// savePolicy writes a policy folder, whole or not at all.
-func savePolicy(dir string, model *lm.Model, tok *tokenizer.Tokenizer) error {
-	temp, err := os.MkdirTemp(filepath.Dir(dir), ".policy-")
-	if err != nil {
-		return fmt.Errorf("save policy: %w", err)
-	}
-	defer os.RemoveAll(temp)
-	if err := errors.Join(os.Chmod(temp, 0o755), model.Save(temp), tok.Save(filepath.Join(temp, tokenizerFile))); err != nil {
-		return fmt.Errorf("save policy: %w", err)
-	}
-	if err := os.Rename(temp, dir); err != nil {
-		return fmt.Errorf("save policy: %w", err)
-	}
-	return nil
-}
-
-// resume restores the newest complete checkpoint, or starts with the initial
-// policy when there is none.
-func (p *process) resume(checkpoints *rundir.Checkpoints, initial *lm.Model) (*lm.Trainer, *learner.State, error) {
-	latest, err := checkpoints.Latest()
-	if errors.Is(err, forager.ErrNotFound) {
-		trainer, err := lm.NewTrainer(initial.Clone(), p.cfg.Trainer)
-		return trainer, nil, err
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, skipped := range latest.Skipped {
-		p.logger.Warn("a damaged checkpoint was passed over", "error", skipped)
-		p.observer.notice("a damaged checkpoint was passed over: %v", skipped)
-	}
-	trainer, state, err := restore(latest.Dir, p.cfg.Trainer)
-	if err != nil {
-		return nil, nil, err
-	}
-	if trainer.Model().Arch.String() != initial.Arch.String() {
-		trainer.Close()
-		return nil, nil, forager.WithHint(
-			fmt.Errorf("checkpoint %s holds %s, the run trains %s: %w", latest.Dir, trainer.Model().Arch, initial.Arch, forager.ErrArchitecture),
-			"start a new run for another architecture")
-	}
-	p.observer.notice("resuming at step %d from %s", state.Step, latest.Dir)
-	return trainer, state, nil
 }
 
 // reporter writes metrics.jsonl and TensorBoard events and tells the observer.

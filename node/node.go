@@ -91,6 +91,7 @@ func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Obser
 		return nil, fmt.Errorf("name of this machine: %w", err)
 	}
 	cfg.Trainer.MicroBatchTokens = cfg.Learner.MicroBatchTokens
+	cfg.Trainer.LoRA.Seed = cfg.Run.Seed
 	cfg.Trainer.Temperature = 1
 	if cfg.Episode.Temperature > 0 {
 		cfg.Trainer.Temperature = cfg.Episode.Temperature
@@ -179,6 +180,11 @@ type RoleOptions struct {
 func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err := cfg.Validate(); err != nil {
 		return err
+	}
+	if slices.Contains(o.Roles, RoleActor) || slices.Contains(o.Roles, RoleLearner) {
+		if err := cfg.validateTraining(); err != nil {
+			return err
+		}
 	}
 	if o.Dir == "" {
 		return forager.WithHint(errors.New("no directory for the role's state"), "name the run with --run ID or its folder with --dir runs/ID")

@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/cluster"
-	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/search"
@@ -189,9 +188,10 @@ func (p *process) startActors(ctx context.Context) error {
 
 // actorPool is the actors of this process, which share what they fetch.
 type actorPool struct {
-	process *process
-	watcher *weightsWatcher
-	actors  []*actor.Actor
+	process  *process
+	ensemble ensemble
+	watcher  *weightsWatcher
+	actors   []*actor.Actor
 }
 
 // newActorPool makes the actors once there are weights and a retriever.
@@ -200,46 +200,24 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 	if err != nil {
 		return nil, err
 	}
-	initial, tok, err := loadPolicy(p.cfg.Policy.Path)
+	count := p.cfg.Actor.Count
+	if count == 0 {
+		count = engineCount(p.cfg.Policy.Engine)
+	}
+	ensemble, tok, err := p.newEnsemble(ctx, count)
 	if err != nil {
 		return nil, err
 	}
-	c := &actorPool{process: p, watcher: &weightsWatcher{bus: p.bus, cluster: p.cluster, logger: p.logger}}
-	var version forager.Version
-	for waited := 0; ; waited++ {
-		m, err := p.cluster.Manifest(ctx)
-		if err == nil {
-			var model *lm.Model
-			if model, err = fetchWeights(ctx, p.bus, m); err == nil {
-				if model.Arch.String() != initial.Arch.String() {
-					return nil, fmt.Errorf("the run trains %s, this process has a tokenizer for %s: %w", model.Arch, initial.Arch, forager.ErrArchitecture)
-				}
-				initial, version = model, m.Version
-				break
-			}
-		}
-		if waited%20 == 19 {
-			p.logger.Info("waiting for the first weights of the learner", "error", err)
-		}
-		if !sleep(ctx, pollWeights/10) {
-			return nil, ctx.Err()
-		}
-	}
-	count := p.cfg.Actor.Count
-	if count == 0 {
-		count = runtime.GOMAXPROCS(0)
+	c := &actorPool{
+		process: p, ensemble: ensemble,
+		watcher: &weightsWatcher{bus: p.bus, cluster: p.cluster, target: ensemble, logger: p.logger},
 	}
 	for i := range count {
-		engine, err := lm.NewEngine(initial, version, tok, p.cfg.Policy.Engine)
-		if err != nil {
-			return nil, err
-		}
-		c.watcher.engines = append(c.watcher.engines, engine)
-		name := fmt.Sprintf("%s-%d", p.name, i)
 		player, err := actor.NewPlayer(p.cfg.Episode, actor.PlayerDeps{
-			Run: p.run, Actor: name, Generator: engine, Tokenizer: tok, Retriever: retriever, Clock: p.clock,
+			Run: p.run, Actor: fmt.Sprintf("%s-%d", p.name, i), Generator: ensemble.generator(i), Tokenizer: tok, Retriever: retriever, Clock: p.clock,
 		})
 		if err != nil {
+			ensemble.close()
 			return nil, err
 		}
 		a, err := actor.New(p.cfg.Actor.Config, actor.Deps{
@@ -248,6 +226,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 			Registry: prometheus.WrapRegistererWith(prometheus.Labels{"actor": fmt.Sprint(i)}, p.registry),
 		})
 		if err != nil {
+			ensemble.close()
 			return nil, err
 		}
 		c.actors = append(c.actors, a)
@@ -255,15 +234,62 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 	return c, nil
 }
 
+// newEnsemble makes what plays the run's policy, with the weights that the
+// learner has published.
+func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, *tokenizer.Tokenizer, error) {
+	if p.cfg.Policy.isRemote() {
+		tok, err := loadTokenizer(p.cfg.Policy.Path)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := openServers(ctx, &p.cfg, p.run, true, tok, p.logger)
+		if err != nil {
+			return nil, nil, err
+		}
+		m, object, err := p.awaitWeights(ctx)
+		if err == nil {
+			err = s.take(ctx, m.Version, object)
+		}
+		if err != nil {
+			s.close()
+			return nil, nil, err
+		}
+		return s, tok, nil
+	}
+	initial, tok, err := loadPolicy(p.cfg.Policy.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, object, err := p.awaitWeights(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	print := fingerprint(initial)
+	model, err := decodeWeights(object, initial, print)
+	if err != nil {
+		return nil, nil, err
+	}
+	if model.Arch.String() != initial.Arch.String() {
+		return nil, nil, fmt.Errorf("the run trains %s, this process has a tokenizer for %s: %w", model.Arch, initial.Arch, forager.ErrArchitecture)
+	}
+	s, err := newEngines(players, model, m.Version, tok, p.cfg.Policy.Engine)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.cfg.Trainer.LoRA.Rank > 0 {
+		s.base, s.print = initial, print
+	}
+	return s, tok, nil
+}
+
 // run plays until ctx is done. Engines and weights go on until the actors have
 // drained.
 func (c *actorPool) run(ctx context.Context) error {
 	g := newGroup(c.process.logger, c.process.cfg.Admin.StopTimeout)
 	running := context.WithoutCancel(ctx)
+	defer c.ensemble.close()
 	defer g.stop()
-	for i, e := range c.watcher.engines {
-		g.start(running, fmt.Sprintf("engine %d", i), e.Run)
-	}
+	c.ensemble.start(running, g)
 	g.start(running, "weights", c.watcher.Run)
 	for i, a := range c.actors {
 		g.start(running, fmt.Sprintf("actor %d", i), a.Run)

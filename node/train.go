@@ -42,6 +42,9 @@ func Train(ctx context.Context, cfg Config, o TrainOptions) (TrainResult, error)
 	if err := cfg.Validate(); err != nil {
 		return result, err
 	}
+	if err := tryServers(ctx, &cfg, o.Logger); err != nil {
+		return result, err
+	}
 	dir, err := trainDir(&cfg, o)
 	if err != nil {
 		return result, err
@@ -98,6 +101,24 @@ func trainDir(cfg *Config, o TrainOptions) (*rundir.Dir, error) {
 		return nil, err
 	}
 	return dir, dir.WriteConfig(yaml)
+}
+
+// tryServers finds out whether the inference servers, if there are any, can be
+// trained with, before anything is written.
+func tryServers(ctx context.Context, cfg *Config, logger *slog.Logger) error {
+	if err := cfg.validateTraining(); err != nil || !cfg.Policy.isRemote() {
+		return err
+	}
+	tok, err := loadTokenizer(cfg.Policy.Path)
+	if err != nil {
+		return err
+	}
+	s, err := openServers(ctx, cfg, "", true, tok, logger)
+	if err != nil {
+		return err
+	}
+	s.close()
+	return nil
 }
 
 // trainAll starts the roles and learns.

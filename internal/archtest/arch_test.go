@@ -53,8 +53,8 @@ var layers = map[string][]string{
 
 	// 3: what puts them together
 	"node": {
-		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/lm", "policy/tokenizer", "search", "search/worldfacts",
-		"actor", "rewardsrv", "replay", "eval", "learner", "learner/grpo",
+		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
+		"search", "search/worldfacts", "actor", "rewardsrv", "replay", "eval", "learner", "learner/grpo",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search/worldfacts"},
 
@@ -65,6 +65,7 @@ var layers = map[string][]string{
 
 	// 4: our sides of the peer comparisons
 	"bench/native": {"policy", "policy/lm"},
+	"bench/tokens": {"policy/gguf", "policy/tokenizer"},
 
 	// tests alone
 	"internal/archtest": {},

@@ -57,11 +57,7 @@ func (a *Adapter) Save(dir, base string) error {
 	if err := os.WriteFile(filepath.Join(dir, adapterConfigFile), append(config, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write adapter configuration: %w", err)
 	}
-	var list []safetensors.Tensor
-	for _, t := range a.tensors() {
-		list = append(list, safetensors.FromFloat32(t.name, a.Weights[t.offset:][:t.len()], t.shape...))
-	}
-	return safetensors.WriteFile(filepath.Join(dir, adapterWeightsFile), list, map[string]string{"format": "pt"})
+	return safetensors.WriteFile(filepath.Join(dir, adapterWeightsFile), a.named(), fileMetadata)
 }
 
 // LoadAdapter reads an adapter for a model of the given architecture from a

@@ -46,7 +46,7 @@ func (s *Servers) SetWeights(ctx context.Context, w Weights) error {
 	if current := s.current.Load(); current != nil && current.Name == w.Name && w.Version <= current.Version {
 		return fmt.Errorf("swap weights: have version %d, got %d: %w", current.Version, w.Version, forager.ErrStale)
 	}
-	if err := s.canLoad(w.Adapter); err != nil {
+	if err := s.CanTake(w.Adapter); err != nil {
 		return err
 	}
 	errs := make([]error, len(s.endpoints))
@@ -86,8 +86,9 @@ func (s *Servers) loadLimit(ctx context.Context) (context.Context, context.Cance
 	return context.WithTimeout(ctx, s.cfg.LoadTimeout)
 }
 
-// canLoad reports why this kind of server cannot take such weights, or nil.
-func (s *Servers) canLoad(adapter bool) error {
+// CanTake reports why servers of this kind cannot take new weights, adapters or
+// whole models, or nil.
+func (s *Servers) CanTake(adapter bool) error {
 	switch {
 	case s.kind == SGLang, s.kind == VLLM && adapter:
 		return nil

@@ -1,0 +1,125 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/cluster"
+	"github.com/forager-rl/forager/learner"
+	"github.com/forager-rl/forager/policy/lm"
+	"github.com/forager-rl/forager/policy/tokenizer"
+	"github.com/forager-rl/forager/rundir"
+)
+
+// initialPolicy reads the starting policy and keeps a copy in the run directory,
+// so that the run does not change when the original does.
+func (p *process) initialPolicy() (*lm.Model, *tokenizer.Tokenizer, error) {
+	kept := filepath.Join(p.dir.Path(), startingPolicy)
+	if _, err := os.Stat(kept); err == nil {
+		return loadPolicy(kept)
+	}
+	model, tok, err := loadPolicy(p.cfg.Policy.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return model, tok, savePolicy(kept, model, tok)
+}
+
+// checkpointer implements learner.Checkpointer.
+type checkpointer struct {
+	checkpoints *rundir.Checkpoints
+	cluster     *cluster.Client
+	epoch       uint64
+	trainer     *lm.Trainer
+	tokenizer   *tokenizer.Tokenizer
+	logger      *slog.Logger
+}
+
+const stateFile = "state.json"
+
+// Save writes the checkpoint and records it with the cluster.
+func (c *checkpointer) Save(ctx context.Context, state learner.State) error {
+	saved, err := c.checkpoints.Save(state.Step, func(dir string) error {
+		return errors.Join(
+			c.trainer.Save(dir),
+			saveTokenizer(dir, c.tokenizer),
+			writeJSON(filepath.Join(dir, stateFile), state),
+		)
+	})
+	if err != nil {
+		return err
+	}
+	err = c.cluster.AddCheckpoint(ctx, c.epoch, cluster.Checkpoint{
+		Step: saved.Step, Version: state.Version, Path: filepath.Base(saved.Dir), Digest: saved.Digest,
+	})
+	if errors.Is(err, forager.ErrFenced) {
+		return err
+	}
+	if err != nil {
+		c.logger.Warn("the cluster does not know the newest checkpoint", "step", state.Step, "error", err)
+	}
+	return nil
+}
+
+func writeJSON(path string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	return os.WriteFile(path, data, 0o644)
+}
+
+// restore reads a checkpoint into a trainer and gives the learner's state.
+func restore(dir string, base *lm.Model, cfg lm.TrainerConfig) (*lm.Trainer, *learner.State, error) {
+	data, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		return nil, nil, fmt.Errorf("load checkpoint: %w", err)
+	}
+	var state learner.State
+	if err := json.Unmarshal(data, &state); err != nil {
+		return nil, nil, fmt.Errorf("load checkpoint: %s: %w: %w", stateFile, forager.ErrCorrupt, err)
+	}
+	trainer, err := lm.ResumeTrainer(dir, base, cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load checkpoint: %w", err)
+	}
+	return trainer, &state, nil
+}
+
+// resume restores the newest complete checkpoint, or starts with the initial
+// policy when there is none.
+func (p *process) resume(checkpoints *rundir.Checkpoints, initial *lm.Model) (*lm.Trainer, *learner.State, error) {
+	latest, err := checkpoints.Latest()
+	if errors.Is(err, forager.ErrNotFound) {
+		if p.cfg.Trainer.LoRA.Rank == 0 {
+			initial = initial.Clone() // which training overwrites
+		}
+		trainer, err := lm.NewTrainer(initial, p.cfg.Trainer)
+		return trainer, nil, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, skipped := range latest.Skipped {
+		p.logger.Warn("a damaged checkpoint was passed over", "error", skipped)
+		p.observer.notice("a damaged checkpoint was passed over: %v", skipped)
+	}
+	trainer, state, err := restore(latest.Dir, initial, p.cfg.Trainer)
+	if err != nil {
+		return nil, nil, err
+	}
+	if trainer.Model().Arch.String() != initial.Arch.String() {
+		trainer.Close()
+		return nil, nil, forager.WithHint(
+			fmt.Errorf("checkpoint %s holds %s, the run trains %s: %w", latest.Dir, trainer.Model().Arch, initial.Arch, forager.ErrArchitecture),
+			"start a new run for another architecture")
+	}
+	p.observer.notice("resuming at step %d from %s", state.Step, latest.Dir)
+	return trainer, state, nil
+}
