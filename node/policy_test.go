@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/forager-rl/forager/policy/lm"
 	"github.com/forager-rl/forager/policy/remote"
 	"github.com/forager-rl/forager/policy/tokenizer"
+	"github.com/forager-rl/forager/rundir"
 )
 
 // policyFolder is the built-in policy as a folder.
@@ -282,6 +284,7 @@ func TestTrainOnServers(t *testing.T) {
 			if n := steps(t, result.Dir); n != 3 {
 				t.Errorf("%d steps, want 3", n)
 			}
+			checkRatios(t, result.Dir)
 			versions := recordedVersions(t, result.Dir)
 			for v := range forager.Version(3) {
 				if versions[v] == 0 {
@@ -298,6 +301,24 @@ func TestTrainOnServers(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// checkRatios wants importance ratios of 1 where all tokens are of the weights
+// that are trained.
+func checkRatios(t *testing.T, dir string) {
+	t.Helper()
+	rows, err := rundir.ReadMetrics(filepath.Join(dir, "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows[0].Values["lag_max"] != 0 {
+		t.Error("the first step has tokens of another version than the first")
+	}
+	for _, r := range rows {
+		if most := r.Values["ratio_max"]; r.Values["lag_max"] == 0 && math.Abs(most-1) > 1e-4 {
+			t.Errorf("step %d: ratio up to %g, want 1", r.Step, most)
+		}
 	}
 }
 

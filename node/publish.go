@@ -134,7 +134,9 @@ func (f *sharedFolder) put(name string, trainer *lm.Trainer) ([]byte, error) {
 		if adapter != nil {
 			return adapter.Save(temp, f.base)
 		}
-		return errors.Join(trainer.Model().SaveAs(temp, lm.SaveOptions{BFloat16: true}), saveTokenizer(temp, f.tokenizer))
+		model := trainer.Model()
+		options := lm.SaveOptions{BFloat16: model.Arch.TorchDType == "bfloat16"} // as the servers compute
+		return errors.Join(model.SaveAs(temp, options), saveTokenizer(temp, f.tokenizer))
 	})
 	if err != nil {
 		return nil, err
