@@ -2,7 +2,7 @@ package lm
 
 // pageTokens is the number of positions in a page: two panels of the widest
 // kernel, so that scores are computed in place.
-const pageTokens = 64
+const pageTokens = 128
 
 // page holds the keys and values of up to pageTokens consecutive positions, in
 // every layer. Full pages may have several holders and do not change; the last

@@ -192,28 +192,3 @@ func TestGenerateIsBounded(t *testing.T) {
 		t.Errorf("after Run: %v, want ErrClosed", err)
 	}
 }
-
-// TestSampleFollowsTheDistribution draws often and compares frequencies.
-func TestSampleFollowsTheDistribution(t *testing.T) {
-	want := []float64{0.5, 0.25, 0.2, 0.05}
-	logits := make([]float32, len(want))
-	counts := make([]float64, len(want))
-	const draws = 20000
-	var s sampler
-	for i := range draws {
-		for j, p := range want {
-			logits[j] = float32(math.Log(p))
-		}
-		d := s.draw(logits, &policy.Request{Temperature: 1, Seed: 9}, i, nil)
-		id, logp := d.token, d.logprob
-		counts[id]++
-		if math.Abs(float64(logp)-math.Log(want[id])) > 1e-5 {
-			t.Fatalf("token %d has log-probability %g, want %g", id, logp, math.Log(want[id]))
-		}
-	}
-	for j, p := range want {
-		if math.Abs(counts[j]/draws-p) > 4*math.Sqrt(p*(1-p)/draws) {
-			t.Errorf("token %d drawn with frequency %.3f, want %.3f", j, counts[j]/draws, p)
-		}
-	}
-}

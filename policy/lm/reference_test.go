@@ -138,7 +138,7 @@ func family() map[string]Architecture {
 }
 
 // TestEngineAgreesWithReference samples from every member of the family and
-// compares the engine's log-probabilities with the plain formulas.
+// compares log-probabilities of engine, trainer and plain formulas.
 func TestEngineAgreesWithReference(t *testing.T) {
 	for name, arch := range family() {
 		t.Run(name, func(t *testing.T) {
@@ -149,10 +149,22 @@ func TestEngineAgreesWithReference(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := referenceLogprobs(m, append(append([]int32{}, prompt...), out.Tokens...))
+			s := Sequence{Tokens: append(append([]int32{}, prompt...), out.Tokens...)}
+			s.Mask = make([]bool, len(s.Tokens))
+			for i := range out.Tokens {
+				s.Mask[len(prompt)+i] = true
+			}
+			trained, err := newTrainer(t, m, nil).Logprobs([]Sequence{s})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := referenceLogprobs(m, s.Tokens)
 			for i, id := range out.Tokens {
-				if w := want[len(prompt)+i-1][id]; math.Abs(w-float64(out.Logprobs[i])) > 1e-4 {
-					t.Fatalf("new token %d: log-probability %g, want %g", i, out.Logprobs[i], w)
+				w := want[len(prompt)+i-1][id]
+				for name, got := range map[string]float32{"engine": out.Logprobs[i], "trainer": trained[0][len(prompt)+i]} {
+					if math.Abs(w-float64(got)) > 1e-4 {
+						t.Fatalf("new token %d: log-probability %g in the %s, want %g", i, got, name, w)
+					}
 				}
 			}
 		})
