@@ -19,6 +19,9 @@ type tileShape struct {
 	widePanels int
 }
 
+// unit is the number of panels that a piece of work should be a multiple of.
+func (s tileShape) unit() int { return max(1, s.widePanels) }
+
 // instructionSet is one implementation of everything the package computes.
 type instructionSet struct {
 	name     string
@@ -28,6 +31,9 @@ type instructionSet struct {
 
 	// transpose sets dst[p·tileCols+i] = src[i·ld+p] for i < rows, p < k.
 	transpose func(dst, src []float32, ld, rows, k int)
+
+	// packRows sets dst[p·tileCols+j] = src[p·ld+j] for j < tileCols, p < k.
+	packRows func(dst, src []float32, ld, k int)
 
 	dot             func(a, b []float32) float32
 	axpy            func(alpha float32, x, y []float32)

@@ -57,6 +57,10 @@ func packTransposed(isa *instructionSet, dst, b []float32, ldb, n, k int) {
 // packRows packs k rows of n floats, n at most tileCols, likewise.
 func packRows(isa *instructionSet, dst, b []float32, ldb, n, k int) {
 	width := isa.tileCols
+	if n == width {
+		isa.packRows(dst, b, ldb, k)
+		return
+	}
 	for p := range k {
 		row := dst[p*width : (p+1)*width]
 		copy(row, b[p*ldb:p*ldb+n])

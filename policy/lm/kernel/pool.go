@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -21,7 +22,9 @@ type Pool struct {
 	next  atomic.Int64
 	wake  chan struct{}  // one token per worker asked to help
 	tasks sync.WaitGroup // tokens not yet dealt with
+	left  atomic.Int64   // as many, to look at without waiting
 
+	spins     bool // there is a processor for every worker
 	workers   sync.WaitGroup
 	closeOnce sync.Once
 
@@ -37,18 +40,60 @@ type Pool struct {
 // none and runs everything inline. n below 1 counts as 1.
 func NewPool(n int) *Pool {
 	n = max(n, 1)
-	p := &Pool{size: n, wake: make(chan struct{}, n), edges: make([][]float32, n)}
+	p := &Pool{size: n, wake: make(chan struct{}, n), edges: make([][]float32, n), spins: n <= runtime.GOMAXPROCS(0)}
 	p.pack = p.product.packPanel
 	p.compute = p.product.computeBlock
 	for worker := 1; worker < n; worker++ {
 		p.workers.Go(func() {
-			for range p.wake {
+			for p.called() {
 				p.drain(worker)
+				p.left.Add(-1)
 				p.tasks.Done()
 			}
 		})
 	}
 	return p
+}
+
+// spinTime is how long a goroutine looks for work, or for the others to finish,
+// before it sleeps. To be woken takes some microseconds, and a network layer
+// asks for the next piece of work after a few.
+const spinTime = 50 * time.Microsecond
+
+// called waits for a token and reports whether there is one: none comes after
+// Close.
+func (p *Pool) called() bool {
+	open, taken := true, false
+	p.spin(func() bool {
+		select {
+		case _, open = <-p.wake:
+			taken = true
+		default:
+		}
+		return taken
+	})
+	if !taken {
+		_, open = <-p.wake
+	}
+	return open
+}
+
+// spin calls done until it is true or spinTime is over.
+func (p *Pool) spin(done func() bool) {
+	if !p.spins {
+		return
+	}
+	for start := time.Now(); ; {
+		for range 32 {
+			if done() {
+				return
+			}
+			pause()
+		}
+		if time.Since(start) > spinTime {
+			return
+		}
+	}
 }
 
 // Size is the number of goroutines that work in Do, the caller included; worker
@@ -99,6 +144,7 @@ func (p *Pool) spread(n int, f func(worker, i int)) {
 	p.f, p.count = f, n
 	p.next.Store(0)
 	p.tasks.Add(helpers)
+	p.left.Store(int64(helpers))
 	for range helpers {
 		p.wake <- struct{}{}
 	}
@@ -107,11 +153,13 @@ func (p *Pool) spread(n int, f func(worker, i int)) {
 	for taken := true; taken; {
 		select {
 		case <-p.wake:
+			p.left.Add(-1)
 			p.tasks.Done()
 		default:
 			taken = false
 		}
 	}
+	p.spin(func() bool { return p.left.Load() == 0 })
 	p.tasks.Wait()
 	p.f = nil
 }

@@ -15,6 +15,7 @@ func portable() *instructionSet {
 			BFloat16: {{}, {goTile1BFloat16, goTile1BFloat16, 1}, {goTile2BFloat16, goTile2BFloat16, 1}},
 		},
 		transpose:       goTranspose,
+		packRows:        goPackRows,
 		dot:             goDot,
 		axpy:            goAxpy,
 		scale:           goScale,
@@ -106,6 +107,12 @@ func goTranspose(dst, src []float32, ld, rows, k int) {
 		for p, x := range src[i*ld : i*ld+k] {
 			dst[p*4+i] = x
 		}
+	}
+}
+
+func goPackRows(dst, src []float32, ld, k int) {
+	for p := range k {
+		copy(dst[p*4:][:4], src[p*ld:][:4])
 	}
 }
 

@@ -2,10 +2,13 @@ package kernel
 
 // Block sizes of a product. Results do not depend on them.
 const (
-	depthBlock  = 384     // inner dimension: a panel of it and the rows it meets stay near
+	depthBlock  = 512     // inner dimension: a panel of it and the rows it meets stay near
 	columnBlock = 4096    // columns packed at once, which bounds the scratch
-	rowBlock    = 96      // rows of one piece of work
+	rowBlock    = 192     // rows of one piece of work: their part of A stays in a core's cache
+	pieceWork   = 1 << 18 // multiply-adds of a piece of work, at least
+	pieces      = 8       // of work for each worker: more do not help them to finish together
 	inlineWork  = 1 << 20 // multiply-adds below which no worker is woken
+	memoryRows  = 16      // a product of fewer rows takes as long as to read B from memory
 )
 
 // product is one matrix product under way.
@@ -33,6 +36,7 @@ type product struct {
 	direct     bool      // b is read in place, but for a last narrow panel
 	panels     []float32 // packed panels, depth×tileCols each
 	panelGroup int       // panels of one piece of work
+	height     int       // rows of one piece of work
 	edges      [][]float32
 }
 
@@ -63,23 +67,26 @@ func (p *Pool) runProduct(t product) {
 	t.edges = p.edges
 	// To pack B pays only if several tiles of rows use it.
 	t.direct = t.packed == nil && !t.transposed && t.m <= isa.tileRows
+	depth := evenBlock(t.k, depthBlock, 8)
+	t.height = evenBlock(t.m, rowBlock, isa.tileRows)
 	for t.j0 = 0; t.j0 < t.n; t.j0 += columnBlock {
 		t.cols = min(columnBlock, t.n-t.j0)
 		count := (t.cols + width - 1) / width
 		load := t.load
-		for t.p0 = 0; t.p0 < t.k; t.p0 += depthBlock {
-			t.depth = min(depthBlock, t.k-t.p0)
-			inline := p.size == 1 || t.m*t.cols*t.depth < inlineWork
+		for t.p0 = 0; t.p0 < t.k; t.p0 += depth {
+			t.depth = min(depth, t.k-t.p0)
+			work := max(t.m, memoryRows) * t.cols * t.depth
+			inline := p.size == 1 || work < inlineWork
 			if t.packed == nil {
 				p.panels = aligned(p.panels, count*width*t.depth)
 				t.panels = p.panels
 			}
-			rowBlocks := (t.m + rowBlock - 1) / rowBlock
+			rowBlocks := (t.m + t.height - 1) / t.height
 			t.panelGroup = count
-			if !inline && rowBlocks < 2*p.size {
-				groups := (4*p.size + rowBlocks - 1) / rowBlocks
-				t.panelGroup = (count + groups - 1) / groups
-				t.panelGroup = (t.panelGroup + 3) &^ 3 // whole wide tiles
+			if !inline {
+				wanted := min(pieces*p.size, work/pieceWork)
+				groups := (wanted + rowBlocks - 1) / rowBlocks
+				t.panelGroup = evenBlock(count, (count+groups-1)/groups, isa.tiles[t.format][t.m%isa.tileRows].unit())
 			}
 			blocks := rowBlocks * ((count + t.panelGroup - 1) / t.panelGroup)
 
@@ -93,6 +100,14 @@ func (p *Pool) runProduct(t product) {
 		}
 	}
 	p.product = product{}
+}
+
+// evenBlock is the size of blocks of at most largest that cut n evenly, but for
+// rounding up to a multiple of unit.
+func evenBlock(n, largest, unit int) int {
+	count := (n + largest - 1) / largest
+	size := (n + count - 1) / count
+	return (size + unit - 1) / unit * unit
 }
 
 func (p *Pool) each(n int, inline bool, f func(worker, i int)) {
@@ -135,9 +150,9 @@ func (t *product) panel(q int) (b []float32, step, stride int) {
 
 // computeBlock computes one block of rows by a group of panels.
 func (t *product) computeBlock(worker, block int) {
-	rowBlocks := (t.m + rowBlock - 1) / rowBlock
-	i0 := block % rowBlocks * rowBlock
-	i1 := min(i0+rowBlock, t.m)
+	rowBlocks := (t.m + t.height - 1) / t.height
+	i0 := block % rowBlocks * t.height
+	i1 := min(i0+t.height, t.m)
 	q0 := block / rowBlocks * t.panelGroup
 	count := (t.cols + t.isa.tileCols - 1) / t.isa.tileCols
 	q1 := min(q0+t.panelGroup, count)

@@ -92,6 +92,11 @@ func tile3x2AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b 
 //go:noescape
 func tile3x2BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// packRowsAVX2 sets dst[p·width+j] = src[p·ld+j] for j < width and p < k.
+//
+//go:noescape
+func packRowsAVX2(dst []float32, src []float32, ld int, k int)
+
 // dotAVX2 returns the sum of products.
 //
 //go:noescape
@@ -307,6 +312,11 @@ func tile3x2AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, 
 //go:noescape
 func tile3x2BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 
+// packRowsAVX512 sets dst[p·width+j] = src[p·ld+j] for j < width and p < k.
+//
+//go:noescape
+func packRowsAVX512(dst []float32, src []float32, ld int, k int)
+
 // dotAVX512 returns the sum of products.
 //
 //go:noescape
@@ -376,3 +386,6 @@ func adamWAVX512(w []float32, g []float32, m []float32, v []float32, lr float32,
 //
 //go:noescape
 func transpose8(dst []float32, dstStride int, src []float32, srcStride int, blocks int)
+
+// pause is a hint to the processor that the program waits in a loop.
+func pause()

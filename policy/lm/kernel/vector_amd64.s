@@ -710,7 +710,7 @@ loop:
 	RET
 
 // func tile6x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·tile6x1AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -752,17 +752,56 @@ old:
 	VMOVUPS 32(AX), Y11
 
 start:
-	MOVQ a_base+32(FP), AX
-	MOVQ rowStride+56(FP), CX
-	SHLQ $0x02, CX
-	LEAQ (AX)(CX*2), DX
-	ADDQ CX, DX
-	MOVQ stepA+64(FP), BX
-	SHLQ $0x02, BX
-	MOVQ b_base+72(FP), SI
-	MOVQ stepB+96(FP), DI
-	SHLQ $0x02, DI
-	MOVQ k+112(FP), R8
+	MOVQ       c_base+0(FP), AX
+	MOVQ       ldc+24(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	MOVQ       a_base+32(FP), AX
+	MOVQ       rowStride+56(FP), CX
+	SHLQ       $0x02, CX
+	LEAQ       (AX)(CX*2), DX
+	ADDQ       CX, DX
+	MOVQ       stepA+64(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       b_base+72(FP), SI
+	MOVQ       stepB+96(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       k+112(FP), R8
 
 loop:
 	VMOVUPS      (SI), Y12
@@ -814,7 +853,7 @@ loop:
 	RET
 
 // func tile6x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile6x1BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -856,17 +895,56 @@ old:
 	VMOVUPS 32(AX), Y11
 
 start:
-	MOVQ a_base+32(FP), AX
-	MOVQ rowStride+56(FP), CX
-	SHLQ $0x02, CX
-	LEAQ (AX)(CX*2), DX
-	ADDQ CX, DX
-	MOVQ stepA+64(FP), BX
-	SHLQ $0x02, BX
-	MOVQ b_base+72(FP), SI
-	MOVQ stepB+96(FP), DI
-	SHLQ $0x02, DI
-	MOVQ k+112(FP), R8
+	MOVQ       c_base+0(FP), AX
+	MOVQ       ldc+24(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 32(AX)
+	ADDQ       CX, AX
+	MOVQ       a_base+32(FP), AX
+	MOVQ       rowStride+56(FP), CX
+	SHLQ       $0x02, CX
+	LEAQ       (AX)(CX*2), DX
+	ADDQ       CX, DX
+	MOVQ       stepA+64(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       b_base+72(FP), SI
+	MOVQ       stepB+96(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       k+112(FP), R8
 
 loop:
 	VMOVUPS      (SI), Y13
@@ -1423,6 +1501,27 @@ loop:
 	VMOVUPS      Y9, 32(AX)
 	VMOVUPS      Y10, 64(AX)
 	VMOVUPS      Y11, 96(AX)
+	VZEROUPPER
+	RET
+
+// func packRowsAVX2(dst []float32, src []float32, ld int, k int)
+// Requires: AVX
+TEXT ·packRowsAVX2(SB), NOSPLIT, $0-64
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ ld+48(FP), DX
+	SHLQ $0x02, DX
+	MOVQ k+56(FP), BX
+
+loop:
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    DX, CX
+	ADDQ    $0x00000040, AX
+	DECQ    BX
+	JNE     loop
 	VZEROUPPER
 	RET
 
@@ -4924,7 +5023,7 @@ loop:
 	RET
 
 // func tile12x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile12x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -4996,21 +5095,96 @@ old:
 	VMOVUPS 64(AX), Z23
 
 start:
-	MOVQ a_base+32(FP), AX
-	MOVQ rowStride+56(FP), CX
-	SHLQ $0x02, CX
-	LEAQ (AX)(CX*2), DX
-	ADDQ CX, DX
-	LEAQ (DX)(CX*2), BX
-	ADDQ CX, BX
-	LEAQ (BX)(CX*2), SI
-	ADDQ CX, SI
-	MOVQ stepA+64(FP), DI
-	SHLQ $0x02, DI
-	MOVQ b_base+72(FP), R8
-	MOVQ stepB+96(FP), R9
-	SHLQ $0x02, R9
-	MOVQ k+112(FP), R10
+	MOVQ       c_base+0(FP), AX
+	MOVQ       ldc+24(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	MOVQ       a_base+32(FP), AX
+	MOVQ       rowStride+56(FP), CX
+	SHLQ       $0x02, CX
+	LEAQ       (AX)(CX*2), DX
+	ADDQ       CX, DX
+	LEAQ       (DX)(CX*2), BX
+	ADDQ       CX, BX
+	LEAQ       (BX)(CX*2), SI
+	ADDQ       CX, SI
+	MOVQ       stepA+64(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       b_base+72(FP), R8
+	MOVQ       stepB+96(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       k+112(FP), R10
 
 loop:
 	VMOVUPS      (R8), Z24
@@ -5100,7 +5274,7 @@ loop:
 	RET
 
 // func tile12x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile12x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -5175,21 +5349,96 @@ old:
 	VMOVUPS 64(AX), Z24
 
 start:
-	MOVQ a_base+32(FP), AX
-	MOVQ rowStride+56(FP), CX
-	SHLQ $0x02, CX
-	LEAQ (AX)(CX*2), DX
-	ADDQ CX, DX
-	LEAQ (DX)(CX*2), BX
-	ADDQ CX, BX
-	LEAQ (BX)(CX*2), SI
-	ADDQ CX, SI
-	MOVQ stepA+64(FP), DI
-	SHLQ $0x02, DI
-	MOVQ b_base+72(FP), R8
-	MOVQ stepB+96(FP), R9
-	SHLQ $0x02, R9
-	MOVQ k+112(FP), R10
+	MOVQ       c_base+0(FP), AX
+	MOVQ       ldc+24(FP), CX
+	SHLQ       $0x02, CX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	MOVQ       a_base+32(FP), AX
+	MOVQ       rowStride+56(FP), CX
+	SHLQ       $0x02, CX
+	LEAQ       (AX)(CX*2), DX
+	ADDQ       CX, DX
+	LEAQ       (DX)(CX*2), BX
+	ADDQ       CX, BX
+	LEAQ       (BX)(CX*2), SI
+	ADDQ       CX, SI
+	MOVQ       stepA+64(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       b_base+72(FP), R8
+	MOVQ       stepB+96(FP), R9
+	SHLQ       $0x02, R9
+	MOVQ       k+112(FP), R10
 
 loop:
 	VMOVUPS      (R8), Z26
@@ -5873,6 +6122,27 @@ loop:
 	VMOVUPS      Z10, 64(AX)
 	VMOVUPS      Z11, 128(AX)
 	VMOVUPS      Z12, 192(AX)
+	VZEROUPPER
+	RET
+
+// func packRowsAVX512(dst []float32, src []float32, ld int, k int)
+// Requires: AVX, AVX512F
+TEXT ·packRowsAVX512(SB), NOSPLIT, $0-64
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ ld+48(FP), DX
+	SHLQ $0x02, DX
+	MOVQ k+56(FP), BX
+
+loop:
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    DX, CX
+	ADDQ    $0x00000080, AX
+	DECQ    BX
+	JNE     loop
 	VZEROUPPER
 	RET
 
@@ -6938,4 +7208,9 @@ loop:
 	DECQ        R8
 	JNE         loop
 	VZEROUPPER
+	RET
+
+// func pause()
+TEXT ·pause(SB), NOSPLIT, $0
+	PAUSE
 	RET

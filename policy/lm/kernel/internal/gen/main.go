@@ -13,6 +13,7 @@ func main() {
 			tile(s, shape.rows, shape.panels, false)
 			tile(s, shape.rows, shape.panels, true)
 		}
+		packRows(s)
 		dot(s)
 		sumSquares(s)
 		greatest(s)
@@ -23,5 +24,6 @@ func main() {
 		adamW(s)
 	}
 	transpose8()
+	pause()
 	build.Generate()
 }

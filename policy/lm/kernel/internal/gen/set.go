@@ -18,6 +18,8 @@ type vectorSet struct {
 	wide   bool // AVX-512
 	tiles  []tileShape
 
+	tileRows int // most rows of a tile
+
 	constants map[uint32]Mem // AVX2: constants in memory
 	laneMask  *Mem           // AVX2: ones, then zeros
 }
@@ -25,8 +27,8 @@ type vectorSet struct {
 type tileShape struct{ rows, panels int }
 
 func avx2() *vectorSet {
-	s := &vectorSet{suffix: "AVX2", bytes: 32, reg: YMM, constants: map[uint32]Mem{}}
-	for rows := 1; rows <= 6; rows++ {
+	s := &vectorSet{suffix: "AVX2", bytes: 32, reg: YMM, tileRows: 6, constants: map[uint32]Mem{}}
+	for rows := 1; rows <= s.tileRows; rows++ {
 		s.tiles = append(s.tiles, tileShape{rows, 1})
 	}
 	s.tiles = append(s.tiles, tileShape{1, 4}, tileShape{2, 2}, tileShape{3, 2})
@@ -34,8 +36,8 @@ func avx2() *vectorSet {
 }
 
 func avx512() *vectorSet {
-	s := &vectorSet{suffix: "AVX512", bytes: 64, reg: ZMM, wide: true}
-	for rows := 1; rows <= 12; rows++ {
+	s := &vectorSet{suffix: "AVX512", bytes: 64, reg: ZMM, tileRows: 12, wide: true}
+	for rows := 1; rows <= s.tileRows; rows++ {
 		s.tiles = append(s.tiles, tileShape{rows, 1})
 	}
 	s.tiles = append(s.tiles, tileShape{1, 4}, tileShape{2, 4}, tileShape{3, 2})
@@ -266,5 +268,13 @@ func end() {
 func endWith(result Register) {
 	VZEROUPPER()
 	Store(result, ReturnIndex(0))
+	RET()
+}
+
+// pause writes a hint to the processor that the program waits in a loop.
+func pause() {
+	TEXT("pause", 4, "func()")
+	Doc("pause is a hint to the processor that the program waits in a loop.")
+	PAUSE()
 	RET()
 }

@@ -94,6 +94,17 @@ func tile(s *vectorSet, rows, panels int, bfloat16 bool) {
 	Label("old")
 	eachC(func(m Mem, sum Register) { VMOVUPS(m, sum) })
 	Label("start")
+	if rows == s.tileRows && panels == 1 {
+		// Large products run down the rows of C tile by tile: have this tile in
+		// the cache when it is stored, and the next one when it is loaded.
+		c, ldc := Load(Param("c").Base(), GP64()), stride("ldc")
+		for range 2 * rows {
+			for v := range vectors {
+				PREFETCHT0(Mem{Base: c, Disp: v * s.bytes})
+			}
+			ADDQ(ldc, c)
+		}
+	}
 
 	a := newStrided(Load(Param("a").Base(), GP64()), stride("rowStride"), rows)
 	stepA := stride("stepA")
@@ -166,6 +177,24 @@ func (s *vectorSet) splitPairs(pairs Mem, upper Op, low, high VecVirtual) {
 	VMOVUPS(pairs, high)
 	VPSLLD(U8(16), high, low)
 	VANDPS(upper, high, high)
+}
+
+// packRows writes the copying of rows of B, one panel wide, to a panel.
+func packRows(s *vectorSet) {
+	s.begin("packRows", "func(dst, src []float32, ld, k int)", "sets dst[p·width+j] = src[p·ld+j] for j < width and p < k.")
+	to, from := Load(Param("dst").Base(), GP64()), Load(Param("src").Base(), GP64())
+	ld, k := stride("ld"), Load(Param("k"), GP64())
+	Label("loop")
+	low, high := s.reg(), s.reg()
+	VMOVUPS(Mem{Base: from}, low)
+	VMOVUPS(Mem{Base: from, Disp: s.bytes}, high)
+	VMOVUPS(low, Mem{Base: to})
+	VMOVUPS(high, Mem{Base: to, Disp: s.bytes})
+	ADDQ(ld, from)
+	ADDQ(U32(2*s.bytes), to)
+	DECQ(k)
+	JNE(LabelRef("loop"))
+	end()
 }
 
 // transpose8 writes the transposition of 8 rows into columns of a panel.
