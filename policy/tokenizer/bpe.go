@@ -34,7 +34,7 @@ func newEncoder() *encoder { return &encoder{cache: make(map[string][]int32)} }
 // appendWord appends the tokens of one word.
 func (e *encoder) appendWord(out []int32, t *Tokenizer, word string) []int32 {
 	if len(word) == 1 && t.charIDs == nil {
-		return append(out, t.byteIDs[word[0]])
+		return t.appendSymbols(out, word)
 	}
 	if cached, ok := e.cache[word]; ok {
 		return append(out, cached...)
@@ -69,7 +69,9 @@ func (t *Tokenizer) appendSymbols(out []int32, word string) []int32 {
 			size = n
 		}
 		for _, b := range []byte(word[:size]) {
-			out = append(out, t.byteIDs[b])
+			if id := t.byteIDs[b]; id != missing {
+				out = append(out, id)
+			}
 		}
 		word = word[size:]
 	}

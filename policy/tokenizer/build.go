@@ -130,9 +130,12 @@ func (t *Tokenizer) addTokens(f file) error {
 	return nil
 }
 
-// addSymbols finds the token of every byte, without which some texts would lose
-// characters, and of every character if the model begins with those. Added
-// tokens are not among them: plain text must not become one.
+// missing stands for a byte that the vocabulary lacks.
+const missing = -1
+
+// addSymbols finds the token of every byte, and of every character if the model
+// begins with those. Added tokens are not among them: plain text must not become
+// one. A vocabulary of bytes may lack some that ordinary text does not have.
 func (t *Tokenizer) addSymbols(f file) error {
 	letters := newAlphabet()
 	for b := range t.byteIDs {
@@ -142,7 +145,10 @@ func (t *Tokenizer) addSymbols(f file) error {
 		}
 		id, ok := t.ids[spelling]
 		if _, added := t.isAdded[id]; !ok || added {
-			return corrupt("no token for byte %#02x (%q)", b, spelling)
+			if f.Model.ByteFallback || ordinary(byte(b)) {
+				return corrupt("no token for byte %#02x (%q)", b, spelling)
+			}
+			id = missing
 		}
 		t.byteIDs[b] = id
 	}
@@ -167,6 +173,18 @@ func (t *Tokenizer) addSymbols(f file) error {
 		}
 	}
 	return nil
+}
+
+// ordinary reports whether a byte is needed: all are but control characters and
+// what begins no character, or only characters that Unicode has not assigned.
+func ordinary(b byte) bool {
+	switch {
+	case b < ' ':
+		return b == '\t' || b == '\n' || b == '\r'
+	case b < 0xc0:
+		return b != 0x7f
+	}
+	return 0xc2 <= b && b <= 0xf0 || b == 0xf3 || b == 0xf4
 }
 
 // addMerges leaves out merges that would let plain text become an added token

@@ -22,11 +22,12 @@ type GGUF struct {
 	Scores []float32 // by id, of "llama"
 	Merges []string  // of "gpt2", by rank: "a b"
 
-	BOS            int32   // bos_token_id, -1 if absent
-	EOS            int32   // eos_token_id, -1 if absent
-	Stop           []int32 // eot_token_id, eom_token_id and the like
-	AddBOS         *bool   // add_bos_token; nil means the model's default
-	AddSpacePrefix *bool   // add_space_prefix; nil means the model's default
+	BOS  int32   // bos_token_id, -1 if absent
+	EOS  int32   // eos_token_id, -1 if absent
+	Stop []int32 // eot_token_id and the like, -1 if absent
+
+	AddBOS         bool // add_bos_token: a text begins with BOS
+	AddSpacePrefix bool // add_space_prefix, of "llama": a text gets a space in front
 }
 
 // The types of tokens.
@@ -123,13 +124,7 @@ func (g GGUF) name(t *Tokenizer) error {
 }
 
 func (g GGUF) addsBOS() bool {
-	if g.BOS < 0 {
-		return false
-	}
-	if g.AddBOS != nil {
-		return *g.AddBOS
-	}
-	return g.Model == "llama" || g.Pre == "llama-bpe"
+	return g.BOS >= 0 && (g.AddBOS || g.Pre == "llama-bpe") // which llama.cpp takes for granted
 }
 
 // opening is the post-processor that puts BOS before a text.
@@ -158,7 +153,7 @@ func (g GGUF) opening() (json.RawMessage, error) {
 
 // byteLevel fills in the stages and merges of a model of bytes.
 func (g GGUF) byteLevel(f *file) error {
-	if g.AddSpacePrefix != nil && *g.AddSpacePrefix {
+	if g.AddSpacePrefix {
 		return unsupported("model %q with add_space_prefix", g.Model)
 	}
 	switch g.Pre {
@@ -194,7 +189,7 @@ func (g GGUF) sentencePiece(f *file) error {
 	f.Model.ByteFallback, f.Model.FuseUnknown = true, true
 	replace := `{"type":"Replace","pattern":{"String":" "},"content":"▁"}`
 	join := `{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"}`
-	if g.AddSpacePrefix == nil || *g.AddSpacePrefix {
+	if g.AddSpacePrefix {
 		replace = `{"type":"Prepend","prepend":"▁"},` + replace
 		join += `,{"type":"Strip","content":" ","start":1,"stop":0}`
 	}

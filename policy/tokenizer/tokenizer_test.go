@@ -204,7 +204,7 @@ func TestBadFiles(t *testing.T) {
 		"dropout":         {func(f map[string]any) { model(f)["dropout"] = 0.1 }, forager.ErrSchema, "dropout 0.1"},
 		"suffix":          {func(f map[string]any) { model(f)["end_of_word_suffix"] = "</w>" }, forager.ErrSchema, "</w>"},
 		"lstrip":          {func(f map[string]any) { added(f)["lstrip"] = true }, forager.ErrSchema, `"<search>"`},
-		"missing byte":    {func(f map[string]any) { delete(vocab(f), "Ā") }, forager.ErrCorrupt, "byte 0x00"},
+		"missing byte":    {func(f map[string]any) { delete(vocab(f), "Ġ") }, forager.ErrCorrupt, "byte 0x20"},
 		"shared id":       {func(f map[string]any) { vocab(f)["zzz"] = 0 }, forager.ErrCorrupt, `"!" and "zzz" share id 0`},
 		"negative id":     {func(f map[string]any) { vocab(f)["zzz"] = -1 }, forager.ErrCorrupt, `"zzz" has id -1`},
 		"huge id":         {func(f map[string]any) { vocab(f)["zzz"] = 1 << 30 }, forager.ErrCorrupt, `"zzz" has id 1073741824`},
