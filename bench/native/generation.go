@@ -33,6 +33,7 @@ func newGeneration(args []string) (*generation, error) {
 	cfg := lm.DefaultEngineConfig()
 	flags := flag.NewFlagSet("generation", flag.ContinueOnError)
 	model := flags.String("model", "", "Hugging Face folder or GGUF file")
+	flags.StringVar(&cfg.Weights, "weights", cfg.Weights, "format of the engine's weights")
 	flags.IntVar(&cfg.Threads, "threads", 2, "cores to use")
 	if err := flags.Parse(args); err != nil {
 		return nil, fmt.Errorf("flags: %w", err)
