@@ -57,25 +57,24 @@ def main():
         versions = theirs[args.theirs[0]].run(case="versions")
 
         rows, tried = [], []
-        for name, (case, settings) in CASES.items():
+        for name, (case, choices) in CASES.items():
             best = {}
             for kind, side in theirs.items():
                 compare.say(f"{name}: settings of {side.name}")
                 speeds = []
-                for s in settings:
+                for s in choices:
                     side.run(**case, **s)
                     speeds.append(max(side.run(**case, **s, seed=i)["speed"] for i in range(2)))
                     tried.append([name, kind, ", ".join(f"{k} {v}" for k, v in s.items()), f"{speeds[-1]:.0f}"])
-                best[kind] = settings[speeds.index(max(speeds))]
+                best[kind] = choices[speeds.index(max(speeds))]
             for side in mine.values():
                 side.run(**case)
             speeds = {side.name: [] for side in (*mine.values(), *theirs.values())}
+            turns = [(side, {}) for side in mine.values()] + [(side, best[kind]) for kind, side in theirs.items()]
             for i in range(args.rounds):
                 compare.say(f"{name}: round {i + 1} of {args.rounds}")
-                for side in mine.values():
-                    speeds[side.name].append(side.run(**case, seed=10 + i)["speed"])
-                for kind, side in theirs.items():
-                    speeds[side.name].append(side.run(**case, **best[kind], seed=10 + i)["speed"])
+                for side, settings in turns if i % 2 == 0 else reversed(turns):
+                    speeds[side.name].append(side.run(**case, **settings, seed=10 + i)["speed"])
             for a in mine.values():
                 for b in theirs.values():
                     x, y = speeds[a.name], speeds[b.name]

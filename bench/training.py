@@ -14,7 +14,14 @@ import argparse
 import compare
 
 PACKAGES = ["torch", "transformers", "numpy", "setuptools"]
-VARIANTS = ["lean", "lean-chunked", "lean-compiled", "lean-autotuned", "transformers", "transformers-compiled"]
+VARIANTS = [
+    "lean", "lean-heap", "lean-chunked", "lean-compiled", "lean-compiled-chunked", "lean-autotuned",
+    "transformers", "transformers-heap", "transformers-compiled",
+]
+
+# What "-heap" adds: large tensors stay in glibc's heap instead of being mapped,
+# faulted in and unmapped again and again.
+HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 # Sequences, tokens of each, and optimiser steps of one measurement.
 SHAPES = {"5m": (8, 256, 4), "smollm2": (4, 512, 1)}
@@ -44,7 +51,7 @@ def main():
 
     def pytorch(variant, shape, batch, length):
         command = [python, compare.BENCH / "peers" / "pytorch.py", variant, shape, batch, length, args.threads]
-        return compare.Side(variant, command, args.threads)
+        return compare.Side(variant, command, args.threads, **(HEAP if "heap" in variant.split("-") else {}))
 
     tried, rows, versions = [], [], ""
     for shape in args.shapes:
@@ -63,12 +70,13 @@ def main():
         with forager(shape, batch, length) as a, pytorch(best, shape, batch, length) as b:
             for side in (a, b):
                 measure(side, 1, 0)
-            pairs = []
+            results = {a: [], b: []}
             for i in range(args.rounds):
                 compare.say(f"{name}: round {i + 1} of {args.rounds}")
-                pairs.append((measure(a, steps, i), measure(b, steps, i)))
-        mine, theirs = ([p[side]["speed"] for p in pairs] for side in (0, 1))
-        memory = [pairs[-1][side]["peak_bytes"] for side in (0, 1)]
+                for side in (a, b) if i % 2 == 0 else (b, a):
+                    results[side].append(measure(side, steps, i))
+        mine, theirs = ([r["speed"] for r in results[side]] for side in (a, b))
+        memory = [results[side][-1]["peak_bytes"] for side in (a, b)]
         rows.append([
             name, compare.spread(mine, ".0f"), best, compare.spread(theirs, ".0f"),
             compare.spread([x / y for x, y in zip(mine, theirs)], ".2f"),

@@ -6,7 +6,8 @@ VARIANT is a model, "transformers" (LlamaForCausalLM with sdpa attention) or
 "lean" (written here: fused projections, sdpa, no framework around it), and how
 it runs: nothing more, "-compiled" (torch.compile) or "-autotuned"
 (torch.compile with max-autotune); lean also with "-chunked" (PyTorch's own
-linear_cross_entropy in chunks, so that the logits never exist at once).
+linear_cross_entropy in chunks, so that the logits never exist at once). Other
+words of VARIANT are for the driver.
 """
 
 import argparse
