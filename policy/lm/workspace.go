@@ -57,9 +57,12 @@ type layerActivations struct {
 // threadActivations are the scratch of one thread: a block of attention, and a
 // row of the vocabulary.
 type threadActivations struct {
+	keys, values       []float32 // [longest, dim]
+	dKeys, dValues     []float32 // [longest, dim]
 	queries, dOut, out []float32 // [block, dim]
 	probs, dProbs      []float32 // [block, longest]
 	sums               []float32 // [block]
+	steps              []step
 	row                []float32 // [at least vocab, hidden and 2·dim]
 }
 
@@ -147,11 +150,16 @@ func (t *Trainer) cut(m *arena, gradients bool) {
 	}
 	block := t.attentionRows() * a.Heads / a.KVHeads
 	for i := range acts.thread {
-		acts.thread[i] = threadActivations{
-			queries: m.take(block * a.HeadDim), dOut: m.take(block * a.HeadDim), out: m.take(block * a.HeadDim),
-			probs: m.take(block * p.longest), dProbs: m.take(block * p.longest), sums: m.take(block),
-			row: m.take(max(a.VocabSize, d, 2*a.HeadDim)),
+		s := &acts.thread[i]
+		for _, keys := range []*[]float32{&s.keys, &s.values, &s.dKeys, &s.dValues} {
+			*keys = m.take(p.longest * a.HeadDim)
 		}
+		for _, queries := range []*[]float32{&s.queries, &s.dOut, &s.out} {
+			*queries = m.take(block * a.HeadDim)
+		}
+		s.probs, s.dProbs = m.take(block*p.longest), m.take(block*p.longest)
+		s.sums = m.take(block)
+		s.row = m.take(max(a.VocabSize, d, 2*a.HeadDim))
 	}
 
 	// The head is done before the backward pass begins.
