@@ -90,6 +90,8 @@ type Player struct {
 	run       string
 	generator policy.Generator
 	tokenizer policy.Tokenizer
+	prompter  Prompter
+	stops     []int32
 	retriever search.Retriever
 	template  protocol.Template
 	style     protocol.Style
@@ -97,14 +99,21 @@ type Player struct {
 	sessions  atomic.Uint64
 }
 
-// PlayerDeps is what a Player needs from outside; all fields are required.
+// PlayerDeps is what a Player needs from outside; all fields are required but
+// for those that say so.
 type PlayerDeps struct {
 	Run       string
 	Actor     string
 	Generator policy.Generator
 	Tokenizer policy.Tokenizer
-	Retriever search.Retriever
-	Clock     func() time.Time
+	// Prompter may be nil for models that were not trained to chat: the contents
+	// of messages follow each other, with a newline between them.
+	Prompter Prompter
+	// StopTokens end an action beside the vocabulary's end-of-sequence token; may
+	// be nil.
+	StopTokens []int32
+	Retriever  search.Retriever
+	Clock      func() time.Time
 }
 
 // NewPlayer reads the prompt template and prepares to play.
@@ -120,8 +129,13 @@ func NewPlayer(cfg EpisodeConfig, deps PlayerDeps) (*Player, error) {
 	if err != nil {
 		return nil, err
 	}
+	prompter := deps.Prompter
+	if prompter == nil {
+		prompter = contents{deps.Tokenizer}
+	}
 	return &Player{
 		cfg: cfg, run: deps.Run, name: deps.Actor, generator: deps.Generator, tokenizer: deps.Tokenizer,
+		prompter: prompter, stops: deps.StopTokens,
 		retriever: deps.Retriever, template: template, style: style, clock: deps.Clock,
 	}, nil
 }
@@ -193,7 +207,11 @@ func (p *Player) Play(ctx context.Context, task forager.Task, seed uint64, tempe
 	}}
 	session := p.sessions.Add(1)
 	defer p.generator.Release(session)
-	e.observe(p.prompt(task))
+	prompt, err := p.prompt(task)
+	if err != nil {
+		return e.rollout, nil, err
+	}
+	e.observe(prompt)
 	for turn := 0; e.rollout.Finish == ""; turn++ {
 		if err := p.turn(ctx, e, session, turn, temperature); err != nil {
 			return e.rollout, nil, err
@@ -211,22 +229,6 @@ func (p *Player) Play(ctx context.Context, task forager.Task, seed uint64, tempe
 		Format:   reward.DefaultFormatConfig(),
 	})
 	return e.rollout, e.digests, nil
-}
-
-// prompt encodes what comes before the first action. The question is data: tags
-// in it are not recognised as tokens of the protocol.
-func (p *Player) prompt(task forager.Task) []int32 {
-	if len(task.Prompt) > 0 {
-		var text []string
-		for _, m := range task.Prompt {
-			text = append(text, m.Content)
-		}
-		return p.tokenizer.Encode(strings.Join(text, "\n"))
-	}
-	before, after := p.template.Split()
-	ids := p.tokenizer.Encode(before)
-	ids = append(ids, p.tokenizer.EncodePlain(protocol.NormalizeQuestion(task.Question))...)
-	return append(ids, p.tokenizer.Encode(after)...)
 }
 
 // observe appends tokens that the policy did not sample.
@@ -264,7 +266,7 @@ func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int,
 	final := turn >= p.cfg.MaxTurns
 	done, err := p.generator.Generate(ctx, policy.Request{
 		Session: session, Context: r.Tokens, MaxTokens: min(budget, p.cfg.MaxActionTokens), Stop: protocol.StopStrings(),
-		Temperature: temperature, TopK: p.cfg.TopK, TopP: p.cfg.TopP, Seed: r.Seed,
+		StopTokens: p.stops, Temperature: temperature, TopK: p.cfg.TopK, TopP: p.cfg.TopP, Seed: r.Seed,
 	})
 	if err != nil {
 		return fmt.Errorf("turn %d: %w", turn, err)

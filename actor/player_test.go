@@ -240,6 +240,56 @@ func TestRowsOwnPromptIsUsedAsItStands(t *testing.T) {
 	}
 }
 
+// chat is a Prompter that shows roles and what is plain.
+type chat struct{ err error }
+
+func (c chat) Prompt(messages []policy.Message) ([]int32, error) {
+	text := ""
+	for _, m := range messages {
+		text += m.Role + ":"
+		for _, part := range m.Content {
+			if part.Plain {
+				part.Text = "[" + part.Text + "]"
+			}
+			text += part.Text
+		}
+	}
+	return runes{}.EncodePlain(text), c.err
+}
+
+func TestChatPrompts(t *testing.T) {
+	s := &script{lines: []string{"<answer>b</answer>", "<answer>b</answer>"}}
+	deps := PlayerDeps{
+		Run: "r", Actor: "a", Generator: s, Tokenizer: runes{}, Prompter: chat{}, StopTokens: []int32{7},
+		Retriever: &library{}, Clock: time.Now,
+	}
+	p, err := NewPlayer(DefaultEpisodeConfig(), deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := forager.Task{ID: "2", Prompt: []forager.Message{{Role: "system", Content: "s"}, {Role: "user", Content: "u"}}}
+	for task, want := range map[*forager.Task]string{{ID: "1", Question: "why"}: "[why?]", &own: "system:suser:u"} {
+		r, _, err := p.Play(t.Context(), *task, 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prompt := runes{}.Decode(r.Tokens[:r.Turns[0].Action.Start])
+		if !strings.Contains(prompt, want) || !strings.Contains(prompt, "user:") {
+			t.Errorf("prompt %q, want %q in it", prompt, want)
+		}
+	}
+	if stops := s.requests[0].StopTokens; !slices.Equal(stops, []int32{7}) {
+		t.Errorf("stop tokens %v", stops)
+	}
+	deps.Prompter = chat{errors.New("no system messages")}
+	if p, err = NewPlayer(DefaultEpisodeConfig(), deps); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.Play(t.Context(), own, 1, 0); err == nil || !strings.Contains(err.Error(), "task 2") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestGroupIsCompleteOrAbsent(t *testing.T) {
 	s := &script{err: errors.New("policy is gone")}
 	p, err := NewPlayer(DefaultEpisodeConfig(), PlayerDeps{Run: "r", Actor: "a", Generator: s, Tokenizer: runes{}, Retriever: &library{}, Clock: time.Now})

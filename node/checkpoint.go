@@ -13,22 +13,21 @@ import (
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/learner"
 	"github.com/forager-rl/forager/policy/lm"
-	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/rundir"
 )
 
 // initialPolicy reads the starting policy and keeps a copy in the run directory,
 // so that the run does not change when the original does.
-func (p *process) initialPolicy() (*lm.Model, *tokenizer.Tokenizer, error) {
+func (p *process) initialPolicy() (*lm.Model, language, error) {
 	kept := filepath.Join(p.dir.Path(), startingPolicy)
 	if _, err := os.Stat(kept); err == nil {
-		return loadPolicy(kept)
+		return loadPolicy(kept, TemplateAuto)
 	}
-	model, tok, err := loadPolicy(p.cfg.Policy.Path)
+	model, l, err := loadPolicy(p.cfg.Policy.Path, p.cfg.Policy.ChatTemplate)
 	if err != nil {
-		return nil, nil, err
+		return nil, l, err
 	}
-	return model, tok, savePolicy(kept, model, tok)
+	return model, l, savePolicy(kept, model, l)
 }
 
 // checkpointer implements learner.Checkpointer.
@@ -37,7 +36,7 @@ type checkpointer struct {
 	cluster     *cluster.Client
 	epoch       uint64
 	trainer     *lm.Trainer
-	tokenizer   *tokenizer.Tokenizer
+	language    language
 	logger      *slog.Logger
 }
 
@@ -48,7 +47,7 @@ func (c *checkpointer) Save(ctx context.Context, state learner.State) error {
 	saved, err := c.checkpoints.Save(state.Step, func(dir string) error {
 		return errors.Join(
 			c.trainer.Save(dir),
-			saveTokenizer(dir, c.tokenizer),
+			c.language.save(dir),
 			writeJSON(filepath.Join(dir, stateFile), state),
 		)
 	})

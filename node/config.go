@@ -78,17 +78,30 @@ type PolicyConfig struct {
 	// inference servers it is the model that they serve: actors need only its
 	// tokenizer, the learner all of it.
 	Path string `mapstructure:"path"`
+	// ChatTemplate is the form of prompts: "auto" takes the one that comes with the
+	// model, or none if it has none; "none" puts messages one after another; else it
+	// is the path of a Jinja file.
+	ChatTemplate string `mapstructure:"chat_template"`
 	// Engine bounds the generation engine of each actor.
 	Engine lm.EngineConfig `mapstructure:"engine"`
 	// Remote names inference servers that play in place of engines.
 	Remote remote.Config `mapstructure:"remote"`
 }
 
+// The values of ChatTemplate that are no paths.
+const (
+	TemplateAuto = "auto"
+	TemplateNone = "none"
+)
+
 // isRemote says whether inference servers play the policy.
 func (c PolicyConfig) isRemote() bool { return len(c.Remote.URLs) > 0 }
 
 // validate reports settings that cannot work together, or nil.
 func (c PolicyConfig) validate() error {
+	if c.ChatTemplate == "" {
+		return errors.New("chat_template is empty, want auto, none or the path of a file")
+	}
 	if c.isRemote() && c.Path == "" {
 		return forager.WithHint(errors.New("inference servers are named, but not the tokenizer of their model"),
 			"set policy.path to the folder or .gguf file of the model that they serve")
@@ -161,7 +174,7 @@ type AdminConfig struct {
 func DefaultConfig() Config {
 	c := Config{
 		Run:     RunConfig{Root: "runs", Seed: 1, KeepCheckpoints: 3},
-		Policy:  PolicyConfig{Engine: lm.DefaultEngineConfig(), Remote: remote.DefaultConfig()},
+		Policy:  PolicyConfig{ChatTemplate: TemplateAuto, Engine: lm.DefaultEngineConfig(), Remote: remote.DefaultConfig()},
 		Episode: actor.DefaultEpisodeConfig(),
 		Actor:   ActorConfig{Config: actor.DefaultConfig()},
 		Search: SearchConfig{
@@ -246,7 +259,7 @@ func (c *Config) Validate() error {
 // digest identifies the settings that must not change within a run: what is
 // asked, searched, rewarded and trained. Sizes, limits and addresses may.
 func (c *Config) digest() string {
-	data, err := json.Marshal([]any{c.Run.Seed, c.Data, c.Policy.Path, c.Episode, c.Search.BM25, c.Reward, c.GRPO, c.Learner.GroupSize, c.Trainer.LoRA})
+	data, err := json.Marshal([]any{c.Run.Seed, c.Data, c.Policy.Path, c.Policy.ChatTemplate, c.Episode, c.Search.BM25, c.Reward, c.GRPO, c.Learner.GroupSize, c.Trainer.LoRA})
 	if err != nil {
 		panic(err) // plain structs always encode
 	}

@@ -90,7 +90,7 @@ type servers struct {
 }
 
 // openServers connects to the servers of the configuration.
-func openServers(ctx context.Context, c *Config, run string, train bool, tok *tokenizer.Tokenizer, logger *slog.Logger) (*servers, error) {
+func openServers(ctx context.Context, c *Config, run string, train bool, tok policy.Tokenizer, logger *slog.Logger) (*servers, error) {
 	use := remote.Use{Train: train, Temperature: c.Episode.Temperature, TopK: c.Episode.TopK, TopP: c.Episode.TopP}
 	opened, err := remote.Open(ctx, c.Policy.Remote, use, remote.Deps{Tokenizer: tok, Logger: logger})
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/eval"
-	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/search"
 )
 
@@ -102,33 +101,34 @@ func (a *evaluator) close() {
 	}
 }
 
-// ensemble makes what plays a policy folder; the empty path is what the
-// inference servers of the configuration serve, or the configured policy.
-func (a *evaluator) ensemble(ctx context.Context, path string) (ensemble, int, *tokenizer.Tokenizer, error) {
+// ensemble makes what plays a policy folder, for n players; the empty path is
+// what the inference servers of the configuration serve, or the configured
+// policy.
+func (a *evaluator) ensemble(ctx context.Context, path string) (e ensemble, n int, l language, err error) {
+	template := a.cfg.Policy.ChatTemplate
 	if path == "" && a.cfg.Policy.isRemote() {
-		tok, err := loadTokenizer(a.cfg.Policy.Path)
-		if err != nil {
-			return nil, 0, nil, err
+		if l, err = loadLanguage(a.cfg.Policy.Path, template); err != nil {
+			return nil, 0, l, err
 		}
-		s, err := openServers(ctx, a.cfg, "evaluation", false, tok, a.logger)
-		return s, 1, tok, err
+		s, err := openServers(ctx, a.cfg, "", false, l.tokenizer, a.logger)
+		return s, 1, l, err
 	}
 	if path == "" {
 		path = a.cfg.Policy.Path
 	}
-	model, tok, err := loadPolicy(path)
+	model, l, err := loadPolicy(path, template)
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, 0, l, err
 	}
-	n := engineCount(a.cfg.Policy.Engine)
-	s, err := newEngines(n, model, 0, tok, a.cfg.Policy.Engine)
-	return s, n, tok, err
+	n = engineCount(a.cfg.Policy.Engine)
+	s, err := newEngines(n, model, 0, l.tokenizer, a.cfg.Policy.Engine)
+	return s, n, l, err
 }
 
 // play plays every task once, at the evaluation temperature. progress hears how
 // many are done.
 func (a *evaluator) play(ctx context.Context, path string, tasks []forager.Task, progress func(done int)) ([]forager.Rollout, error) {
-	ensemble, n, tok, err := a.ensemble(ctx, path)
+	ensemble, n, l, err := a.ensemble(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,8 @@ func (a *evaluator) play(ctx context.Context, path string, tasks []forager.Task,
 	var players []*actor.Player
 	for i := range n {
 		player, err := actor.NewPlayer(a.cfg.Episode, actor.PlayerDeps{
-			Run: "evaluation", Actor: fmt.Sprint(i), Generator: ensemble.generator(i), Tokenizer: tok, Retriever: a.retriever, Clock: time.Now,
+			Run: "evaluation", Actor: fmt.Sprint(i), Generator: ensemble.generator(i),
+			Tokenizer: l.tokenizer, Prompter: l, StopTokens: l.tokenizer.StopTokens(), Retriever: a.retriever, Clock: time.Now,
 		})
 		if err != nil {
 			return nil, err

@@ -125,7 +125,7 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 	if err != nil {
 		return nil, err
 	}
-	initial, tok, err := p.initialPolicy()
+	initial, l, err := p.initialPolicy()
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 	}
 	var shared *sharedFolder
 	if p.cfg.Policy.isRemote() {
-		if shared, err = newSharedFolder(p.cfg.Policy.Remote.WeightsDir, p.run, p.cfg.Policy.Path, tok); err != nil {
+		if shared, err = newSharedFolder(p.cfg.Policy.Remote.WeightsDir, p.run, p.cfg.Policy.Path, l); err != nil {
 			return nil, err
 		}
 	}
@@ -189,7 +189,7 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 			run: p.run, epoch: epoch, clock: p.clock, logger: p.logger,
 		},
 		Checkpoints: &checkpointer{
-			checkpoints: checkpoints, cluster: p.cluster, epoch: epoch, trainer: trainer, tokenizer: tok, logger: p.logger,
+			checkpoints: checkpoints, cluster: p.cluster, epoch: epoch, trainer: trainer, language: l, logger: p.logger,
 		},
 		Reporter: reporter, Resume: state, Logger: p.logger, Clock: p.clock,
 	})

@@ -1,13 +1,17 @@
 package node
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/learner"
+	"github.com/forager-rl/forager/policy"
 	"github.com/forager-rl/forager/policy/builtin"
+	"github.com/forager-rl/forager/policy/chat"
 	"github.com/forager-rl/forager/policy/gguf"
 	"github.com/forager-rl/forager/policy/lm"
 	"github.com/forager-rl/forager/policy/tokenizer"
@@ -15,84 +19,118 @@ import (
 
 const tokenizerFile = "tokenizer.json"
 
-// loadPolicy reads a model and its tokenizer from a folder or a .gguf file; the
-// empty path is the built-in warm start.
-func loadPolicy(path string) (*lm.Model, *tokenizer.Tokenizer, error) {
+// language is how a policy reads and writes: its tokenizer, and the form of its
+// prompts.
+type language struct {
+	tokenizer *tokenizer.Tokenizer
+	template  *chat.Template
+}
+
+// Prompt implements actor.Prompter.
+func (l language) Prompt(messages []policy.Message) ([]int32, error) {
+	return l.template.Encode(l.tokenizer, messages, true)
+}
+
+// loadPolicy reads a model and its language from a folder or a .gguf file; the
+// empty path is the built-in warm start. template is PolicyConfig.ChatTemplate.
+func loadPolicy(path, template string) (*lm.Model, language, error) {
 	if path == "" {
-		return builtin.Load()
+		model, tok, err := builtin.Load()
+		return model, language{tok, chat.Plain()}, err
 	}
-	tok, err := loadTokenizer(path)
+	l, err := loadLanguage(path, template)
 	if err != nil {
-		return nil, nil, err
+		return nil, l, err
 	}
 	model, err := lm.Load(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("load policy: %w", err)
+		return nil, l, fmt.Errorf("load policy: %w", err)
 	}
-	if err := fits(tok, model); err != nil {
-		return nil, nil, fmt.Errorf("load policy %s: %w", path, err)
+	if n := l.tokenizer.VocabSize(); n > model.Arch.VocabSize {
+		return nil, l, fmt.Errorf("load policy %s: the tokenizer has %d tokens, the model %d: %w", path, n, model.Arch.VocabSize, forager.ErrArchitecture)
 	}
-	return model, tok, nil
+	return model, l, nil
 }
 
-// loadTokenizer reads the tokenizer of a policy alone.
-func loadTokenizer(path string) (*tokenizer.Tokenizer, error) {
-	load := loadGGUFTokenizer
-	if info, err := os.Stat(path); err != nil || info.IsDir() {
-		load = func(dir string) (*tokenizer.Tokenizer, error) {
-			return tokenizer.Load(filepath.Join(dir, tokenizerFile))
-		}
+// loadLanguage reads the tokenizer and the chat template of a policy alone.
+func loadLanguage(path, template string) (language, error) {
+	load := loadFolderLanguage
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		load = loadGGUFLanguage
 	}
-	tok, err := load(path)
+	l, own, err := load(path)
 	if err != nil {
-		return nil, fmt.Errorf("load policy: %w", err)
+		return l, fmt.Errorf("load policy: %w", err)
 	}
-	return tok, nil
+	switch template {
+	case TemplateAuto:
+		l.template, err = own()
+		if errors.Is(err, forager.ErrNotFound) {
+			l.template, err = chat.Plain(), nil // not trained to chat
+		}
+	case TemplateNone:
+		l.template = chat.Plain()
+	default:
+		l.template, err = chat.Load(template)
+	}
+	return l, err
 }
 
-func loadGGUFTokenizer(path string) (*tokenizer.Tokenizer, error) {
+// loadFolderLanguage reads the tokenizer, and later the template, of a folder.
+func loadFolderLanguage(dir string) (language, func() (*chat.Template, error), error) {
+	tok, err := tokenizer.Load(filepath.Join(dir, tokenizerFile))
+	return language{tokenizer: tok}, func() (*chat.Template, error) { return chat.Load(dir) }, err
+}
+
+func loadGGUFLanguage(path string) (l language, own func() (*chat.Template, error), err error) {
 	f, err := gguf.Open(path)
 	if err != nil {
-		return nil, err
+		return l, nil, err
 	}
 	defer f.Close()
 	t, err := f.Tokenizer()
 	if err != nil {
-		return nil, err
+		return l, nil, err
 	}
-	return tokenizer.FromGGUF(tokenizer.GGUF{
+	l.tokenizer, err = tokenizer.FromGGUF(tokenizer.GGUF{
 		Model: t.Model, Pre: t.Pre, Tokens: t.Tokens, Types: t.Types, Scores: t.Scores, Merges: t.Merges,
 		BOS: t.BOS, EOS: t.EOS, Stop: []int32{t.EOT}, AddBOS: t.AddBOS, AddSpacePrefix: t.AddSpacePrefix,
 	})
-}
-
-func fits(tok *tokenizer.Tokenizer, m *lm.Model) error {
-	if tok.VocabSize() > m.Arch.VocabSize {
-		return fmt.Errorf("the tokenizer has %d tokens, the model %d: %w", tok.VocabSize(), m.Arch.VocabSize, forager.ErrArchitecture)
-	}
-	return nil
+	return l, func() (*chat.Template, error) {
+		if t.ChatTemplate == "" {
+			return nil, forager.ErrNotFound
+		}
+		return chat.Parse(t.ChatTemplate)
+	}, err
 }
 
 // savePolicy writes a policy folder, whole or not at all.
-func savePolicy(dir string, model *lm.Model, tok *tokenizer.Tokenizer) error {
+func savePolicy(dir string, model *lm.Model, l language) error {
 	return wholeFolder(dir, func(temp string) error {
-		if err := model.Save(temp); err != nil {
-			return err
-		}
-		return saveTokenizer(temp, tok)
+		return errors.Join(model.Save(temp), l.save(temp))
 	})
 }
 
-// saveTokenizer writes what loadTokenizer reads.
-func saveTokenizer(dir string, tok *tokenizer.Tokenizer) error {
-	config, err := tok.MarshalConfig()
+// save writes what loadLanguage reads.
+func (l language) save(dir string) error {
+	config, err := l.tokenizer.MarshalConfig()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), config, 0o644); err != nil {
+	generation, err := json.Marshal(map[string]any{"eos_token_id": l.tokenizer.StopTokens()})
+	if err != nil {
 		return err
 	}
-	return tok.Save(filepath.Join(dir, tokenizerFile))
+	files := map[string][]byte{"tokenizer_config.json": config, "generation_config.json": generation}
+	if source := l.template.Source(); source != "" {
+		files["chat_template.jinja"] = []byte(source)
+	}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return l.tokenizer.Save(filepath.Join(dir, tokenizerFile))
 }
 
 // wholeFolder fills a folder beside its final place and moves it there, unless

@@ -28,12 +28,12 @@ import (
 // policyFolder is the built-in policy as a folder.
 func policyFolder(t *testing.T) string {
 	t.Helper()
-	model, tok, err := builtin.Load()
+	model, l, err := loadPolicy("", TemplateAuto)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "policy")
-	if err := savePolicy(dir, model, tok); err != nil {
+	if err := savePolicy(dir, model, l); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -110,12 +110,12 @@ type server struct {
 
 func newServer(t *testing.T, kind remote.Kind, folder string) *server {
 	t.Helper()
-	base, tok, err := loadPolicy(folder)
+	base, l, err := loadPolicy(folder, TemplateAuto)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &server{t: t, kind: kind, base: base, tok: tok, ctx: ctx, named: map[string]*lm.Engine{}, label: "default"}
+	s := &server{t: t, kind: kind, base: base, tok: l.tokenizer, ctx: ctx, named: map[string]*lm.Engine{}, label: "default"}
 	if err := s.add("tiny", base); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/model_info":
 		reply(map[string]any{"weight_version": s.current()})
 	case "/update_weights_from_disk":
-		m, _, err := loadPolicy(body.ModelPath)
+		m, _, err := loadPolicy(body.ModelPath, TemplateAuto)
 		if err == nil {
 			err = s.add(body.WeightVersion, m)
 		}

@@ -18,7 +18,6 @@ import (
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/policy/lm"
-	"github.com/forager-rl/forager/policy/tokenizer"
 )
 
 // publisher implements learner.Publisher: weights to the object store, then the
@@ -108,9 +107,9 @@ func (p *publisher) encode(name string) ([]byte, error) {
 
 // sharedFolder is a folder that inference servers read: one folder a version.
 type sharedFolder struct {
-	root      string // of the run
-	base      string // the model that adapters change, as the servers were started with
-	tokenizer *tokenizer.Tokenizer
+	root     string // of the run
+	base     string // the model that adapters change, as the servers were started with
+	language language
 }
 
 // sharedWeights is the object of a version that lies in a shared folder.
@@ -119,8 +118,8 @@ type sharedWeights struct {
 	Adapter bool   `json:"adapter"`
 }
 
-func newSharedFolder(dir, run, base string, tok *tokenizer.Tokenizer) (*sharedFolder, error) {
-	f := &sharedFolder{root: filepath.Join(dir, run), base: base, tokenizer: tok}
+func newSharedFolder(dir, run, base string, l language) (*sharedFolder, error) {
+	f := &sharedFolder{root: filepath.Join(dir, run), base: base, language: l}
 	if err := os.MkdirAll(f.root, 0o755); err != nil {
 		return nil, forager.WithHint(fmt.Errorf("folder for weights: %w", err), "policy.remote.weights_dir must be a folder that learner and servers share")
 	}
@@ -136,7 +135,7 @@ func (f *sharedFolder) put(name string, trainer *lm.Trainer) ([]byte, error) {
 		}
 		model := trainer.Model()
 		options := lm.SaveOptions{BFloat16: model.Arch.TorchDType == "bfloat16"} // as the servers compute
-		return errors.Join(model.SaveAs(temp, options), saveTokenizer(temp, f.tokenizer))
+		return errors.Join(model.SaveAs(temp, options), f.language.save(temp))
 	})
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ import (
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/cluster"
-	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/search"
@@ -204,7 +203,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 	if count == 0 {
 		count = engineCount(p.cfg.Policy.Engine)
 	}
-	ensemble, tok, err := p.newEnsemble(ctx, count)
+	ensemble, l, err := p.newEnsemble(ctx, count)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +213,8 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 	}
 	for i := range count {
 		player, err := actor.NewPlayer(p.cfg.Episode, actor.PlayerDeps{
-			Run: p.run, Actor: fmt.Sprintf("%s-%d", p.name, i), Generator: ensemble.generator(i), Tokenizer: tok, Retriever: retriever, Clock: p.clock,
+			Run: p.run, Actor: fmt.Sprintf("%s-%d", p.name, i), Generator: ensemble.generator(i),
+			Tokenizer: l.tokenizer, Prompter: l, StopTokens: l.tokenizer.StopTokens(), Retriever: retriever, Clock: p.clock,
 		})
 		if err != nil {
 			ensemble.close()
@@ -236,50 +236,55 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 
 // newEnsemble makes what plays the run's policy, with the weights that the
 // learner has published.
-func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, *tokenizer.Tokenizer, error) {
+func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, language, error) {
 	if p.cfg.Policy.isRemote() {
-		tok, err := loadTokenizer(p.cfg.Policy.Path)
-		if err != nil {
-			return nil, nil, err
-		}
-		s, err := openServers(ctx, &p.cfg, p.run, true, tok, p.logger)
-		if err != nil {
-			return nil, nil, err
-		}
-		m, object, err := p.awaitWeights(ctx)
-		if err == nil {
-			err = s.take(ctx, m.Version, object)
-		}
-		if err != nil {
-			s.close()
-			return nil, nil, err
-		}
-		return s, tok, nil
+		return p.newServers(ctx)
 	}
-	initial, tok, err := loadPolicy(p.cfg.Policy.Path)
+	initial, l, err := loadPolicy(p.cfg.Policy.Path, p.cfg.Policy.ChatTemplate)
 	if err != nil {
-		return nil, nil, err
+		return nil, l, err
 	}
 	m, object, err := p.awaitWeights(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, l, err
 	}
 	print := fingerprint(initial)
 	model, err := decodeWeights(object, initial, print)
 	if err != nil {
-		return nil, nil, err
+		return nil, l, err
 	}
 	if model.Arch.String() != initial.Arch.String() {
-		return nil, nil, fmt.Errorf("the run trains %s, this process has a tokenizer for %s: %w", model.Arch, initial.Arch, forager.ErrArchitecture)
+		return nil, l, fmt.Errorf("the run trains %s, this process has a tokenizer for %s: %w", model.Arch, initial.Arch, forager.ErrArchitecture)
 	}
-	s, err := newEngines(players, model, m.Version, tok, p.cfg.Policy.Engine)
+	s, err := newEngines(players, model, m.Version, l.tokenizer, p.cfg.Policy.Engine)
 	if err != nil {
-		return nil, nil, err
+		return nil, l, err
 	}
 	if p.cfg.Trainer.LoRA.Rank > 0 {
 		s.base, s.print = initial, print
 	}
-	return s, tok, nil
+	return s, l, nil
+}
+
+// newServers is newEnsemble for inference servers.
+func (p *process) newServers(ctx context.Context) (ensemble, language, error) {
+	l, err := loadLanguage(p.cfg.Policy.Path, p.cfg.Policy.ChatTemplate)
+	if err != nil {
+		return nil, l, err
+	}
+	s, err := openServers(ctx, &p.cfg, p.run, true, l.tokenizer, p.logger)
+	if err != nil {
+		return nil, l, err
+	}
+	m, object, err := p.awaitWeights(ctx)
+	if err == nil {
+		err = s.take(ctx, m.Version, object)
+	}
+	if err != nil {
+		s.close()
+		return nil, l, err
+	}
+	return s, l, nil
 }
 
 // run plays until ctx is done. Engines and weights go on until the actors have

@@ -109,11 +109,11 @@ func tryServers(ctx context.Context, cfg *Config, logger *slog.Logger) error {
 	if err := cfg.validateTraining(); err != nil || !cfg.Policy.isRemote() {
 		return err
 	}
-	tok, err := loadTokenizer(cfg.Policy.Path)
+	l, err := loadLanguage(cfg.Policy.Path, cfg.Policy.ChatTemplate)
 	if err != nil {
 		return err
 	}
-	s, err := openServers(ctx, cfg, "", true, tok, logger)
+	s, err := openServers(ctx, cfg, "", true, l.tokenizer, logger)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ var layers = map[string][]string{
 
 	// 3: what puts them together
 	"node": {
-		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
+		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
 		"search", "search/worldfacts", "actor", "rewardsrv", "replay", "eval", "learner", "learner/grpo",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search/worldfacts"},

@@ -39,6 +39,9 @@ func Parse(source string) (*Template, error) {
 	return &Template{source: source, compiled: compiled, now: time.Now}, nil
 }
 
+// Source is the text that Parse read, empty for Plain.
+func (t *Template) Source() string { return t.source }
+
 // With gives the same template with more variables, such as enable_thinking of
 // Qwen 3.
 func (t *Template) With(variables map[string]any) *Template {
