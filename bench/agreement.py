@@ -7,7 +7,8 @@ SmolLM2-135M-Instruct and text of this repository.
 llama.cpp runs the same quantised file, twice: as it does by default, and with a
 KV cache in float32; then the file's values as F32, since products of quantised
 weights round the activations too. PyTorch runs the folder that lm.Load of the
-file and Model.Save make of it. Agreement is the share of positions whose most
+file and Model.Save make of it. The random models of policy/lm/testdata, of
+every architecture, follow. Agreement is the share of positions whose most
 probable token is the same, gaps are differences in the log-probability of the
 reference's most probable token, and the margin is how much more probable the
 reference finds its token where the two differ.
@@ -15,14 +16,15 @@ reference finds its token where the two differ.
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
+from random import Random
 
 import compare
 
 TEXTS = ["README.md", "docs/architecture.md", "docs/metrics.md"]
+FIXTURES = ["llama", "smollm", "qwen2", "qwen3"]
 
 
 def main():
@@ -32,7 +34,7 @@ def main():
     args = parser.parse_args()
     llama = compare.environment("llamacpp", ["llama-cpp-python[server]", "numpy"], {"CMAKE_ARGS": "-DGGML_NATIVE=ON"})
     wide = compare.smollm2(llama, "f32")
-    source = os.environ.get("FORAGER_BENCH_GGUF") or compare.BENCH / ".venv/weights/SmolLM2-135M-Instruct.Q4_1.gguf"
+    source = compare.smollm2_source()
     peer = compare.BENCH / "peers" / "logits.py"
     rows = []
 
@@ -42,8 +44,8 @@ def main():
         def run(*words):
             return subprocess.run([str(w) for w in words], check=True, capture_output=True, text=True).stdout
 
-        def row(name, ours, theirs):
-            r = json.loads(run(llama, peer, "compare", ours, theirs, len(TEXTS) * args.length))
+        def row(name, ours, theirs, positions=len(TEXTS) * args.length):
+            r = json.loads(run(llama, peer, "compare", ours, theirs, positions))
             rows.append([
                 name, r["positions"], f"{r['agreement']:.2%}", f"{r['mean_gap']:.2g}", f"{r['max_gap']:.2g}",
                 f"{r['widest_margin']:.2g}", f"{r['max_logit_difference']:.2g}",
@@ -65,6 +67,13 @@ def main():
             run(ours, "-model", work / "half", "-tokens", tokens, "-out", mine)
             run(torch, peer, "transformers", work / "half", tokens, reference)
             row("transformers, saved in bfloat16, both read so", mine, reference)
+        random = Random(1)
+        tokens.write_text(json.dumps([[random.randrange(80) for _ in range(64)] for _ in range(2)]))
+        for name in FIXTURES:
+            path = compare.ROOT / "policy/lm/testdata" / name / "model.gguf"
+            run(ours, "-model", path, "-tokens", tokens, "-out", mine)
+            run(llama, peer, "llamacpp", path, tokens, reference, "f32")
+            row(f"llama.cpp, random {name}", mine, reference, 128)
     print(compare.machine())
     print()
     compare.table(["reference", "positions", "same top token", "mean gap", "max gap", "widest margin", "max logit difference"], rows)

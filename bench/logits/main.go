@@ -1,7 +1,7 @@
 // Command logits is our side of bench/agreement.py: it loads a model, writes
 // the logits of token sequences, and stores the model as a Hugging Face folder.
 //
-//	logits -model DIR_OR_GGUF [-tokens IN.json -out OUT.f32] [-save DIR [-bfloat16]]
+//	logits -model DIR_OR_GGUF [-tokens IN.json -out OUT.f32] [-save DIR [-bfloat16] [-shard-bytes N]]
 //
 // IN.json is a list of lists of token ids. OUT.f32 holds the logits of every
 // position, [tokens of all sequences, vocabulary], as little-endian float32.
@@ -34,7 +34,9 @@ func run() error {
 	tokens := flag.String("tokens", "", "file of token sequences")
 	out := flag.String("out", "", "file that the logits are written to")
 	save := flag.String("save", "", "folder that the model is written to")
-	bfloat16 := flag.Bool("bfloat16", false, "write weights of the folder as bfloat16")
+	var options lm.SaveOptions
+	flag.BoolVar(&options.BFloat16, "bfloat16", false, "write weights of the folder as bfloat16")
+	flag.Int64Var(&options.ShardBytes, "shard-bytes", 0, "bound of a file of weights in the folder")
 	threads := flag.Int("threads", 2, "cores to use")
 	flag.Parse()
 	model, err := lm.Load(*path)
@@ -42,7 +44,7 @@ func run() error {
 		return err
 	}
 	if *save != "" {
-		if err := store(model, *path, *save, lm.SaveOptions{BFloat16: *bfloat16}); err != nil {
+		if err := store(model, *path, *save, options); err != nil {
 			return err
 		}
 	}
