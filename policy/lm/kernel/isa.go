@@ -19,9 +19,6 @@ type tileShape struct {
 	widePanels int
 }
 
-// unit is the number of panels that a piece of work should be a multiple of.
-func (s tileShape) unit() int { return max(1, s.widePanels) }
-
 // instructionSet is one implementation of everything the package computes.
 type instructionSet struct {
 	name     string

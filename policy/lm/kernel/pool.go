@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // Pool is a fixed set of worker goroutines and the scratch memory of the
@@ -217,17 +216,4 @@ func (s *spareList) put(p *Pool) {
 	if len(s.free) < runtime.GOMAXPROCS(0) {
 		s.free = append(s.free, p)
 	}
-}
-
-// aligned returns n floats that start at a cache line: old if it is large
-// enough, else new memory.
-func aligned(old []float32, n int) []float32 {
-	if cap(old) >= n {
-		return old[:n]
-	}
-	const line = 64 / 4
-	fresh := make([]float32, n+line)
-	offset := int(uintptr(unsafe.Pointer(unsafe.SliceData(fresh))) % 64 / 4)
-	offset = (line - offset) % line
-	return fresh[offset : offset+n : offset+n]
 }

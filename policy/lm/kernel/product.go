@@ -5,7 +5,7 @@ const (
 	depthBlock  = 512     // inner dimension: a panel of it and the rows it meets stay near
 	columnBlock = 4096    // columns packed at once, which bounds the scratch
 	rowBlock    = 192     // rows of one piece of work: their part of A stays in a core's cache
-	pieceWork   = 1 << 18 // multiply-adds of a piece of work, at least
+	pieceWork   = 1 << 20 // multiply-adds of a piece of work, about
 	pieces      = 8       // of work for each worker: more do not help them to finish together
 	inlineWork  = 1 << 20 // multiply-adds below which no worker is woken
 	memoryRows  = 16      // a product of fewer rows takes as long as to read B from memory
@@ -35,8 +35,9 @@ type product struct {
 	p0, depth  int       // inner dimension
 	direct     bool      // b is read in place, but for a last narrow panel
 	panels     []float32 // packed panels, depth×tileCols each
-	panelGroup int       // panels of one piece of work
-	height     int       // rows of one piece of work
+	panelCount int
+	rowBlocks  int // pieces of work that the rows are cut into
+	groups     int // and the panels
 	edges      [][]float32
 }
 
@@ -67,35 +68,40 @@ func (p *Pool) runProduct(t product) {
 	t.edges = p.edges
 	// To pack B pays only if several tiles of rows use it.
 	t.direct = t.packed == nil && !t.transposed && t.m <= isa.tileRows
-	depth := evenBlock(t.k, depthBlock, 8)
-	t.height = evenBlock(t.m, rowBlock, isa.tileRows)
-	for t.j0 = 0; t.j0 < t.n; t.j0 += columnBlock {
-		t.cols = min(columnBlock, t.n-t.j0)
-		count := (t.cols + width - 1) / width
+	columns, depth := columnBlock, evenBlock(t.k, depthBlock, 8)
+	if t.packed != nil {
+		columns = t.n // there is no scratch to bound
+		if t.m <= 2*isa.tileRows {
+			depth = t.k // each panel is read from memory once, from end to end
+		}
+	}
+	for t.j0 = 0; t.j0 < t.n; t.j0 += columns {
+		t.cols = min(columns, t.n-t.j0)
+		t.panelCount = (t.cols + width - 1) / width
 		load := t.load
 		for t.p0 = 0; t.p0 < t.k; t.p0 += depth {
 			t.depth = min(depth, t.k-t.p0)
-			work := max(t.m, memoryRows) * t.cols * t.depth
-			inline := p.size == 1 || work < inlineWork
 			if t.packed == nil {
-				p.panels = aligned(p.panels, count*width*t.depth)
+				p.panels = aligned(p.panels, t.panelCount*width*t.depth)
 				t.panels = p.panels
 			}
-			rowBlocks := (t.m + t.height - 1) / t.height
-			t.panelGroup = count
+			work := max(t.m, memoryRows) * t.cols * t.depth
+			inline := p.size == 1 || work < inlineWork
+			t.rowBlocks, t.groups = (t.m+rowBlock-1)/rowBlock, 1
 			if !inline {
-				wanted := min(pieces*p.size, work/pieceWork)
-				groups := (wanted + rowBlocks - 1) / rowBlocks
-				t.panelGroup = evenBlock(count, (count+groups-1)/groups, isa.tiles[t.format][t.m%isa.tileRows].unit())
+				if t.rowBlocks > 1 {
+					t.rowBlocks = (t.rowBlocks + p.size - 1) / p.size * p.size
+				}
+				wanted := min(pieces, max(1, work/pieceWork/p.size)) * p.size
+				t.groups = min((wanted+t.rowBlocks-1)/t.rowBlocks, t.panelCount)
 			}
-			blocks := rowBlocks * ((count + t.panelGroup - 1) / t.panelGroup)
 
 			p.product = t
 			p.product.load = load
 			if t.packed == nil {
-				p.each(count, inline, p.pack)
+				p.each(t.panelCount, inline, p.pack)
 			}
-			p.each(blocks, inline, p.compute)
+			p.each(t.rowBlocks*t.groups, inline, p.compute)
 			load = true
 		}
 	}
@@ -150,37 +156,39 @@ func (t *product) panel(q int) (b []float32, step, stride int) {
 
 // computeBlock computes one block of rows by a group of panels.
 func (t *product) computeBlock(worker, block int) {
-	rowBlocks := (t.m + t.height - 1) / t.height
-	i0 := block % rowBlocks * t.height
-	i1 := min(i0+t.height, t.m)
-	q0 := block / rowBlocks * t.panelGroup
-	count := (t.cols + t.isa.tileCols - 1) / t.isa.tileCols
-	q1 := min(q0+t.panelGroup, count)
-	edge := t.edges[worker]
-
 	tileRows := t.isa.tileRows
+	tiles := (t.m + tileRows - 1) / tileRows
+	rows, group := block%t.rowBlocks, block/t.rowBlocks
+	i0 := rows * tiles / t.rowBlocks * tileRows
+	i1 := min((rows+1)*tiles/t.rowBlocks*tileRows, t.m)
+	q0 := group * t.panelCount / t.groups
+	q1 := (group + 1) * t.panelCount / t.groups
+	edge := t.edges[worker]
 	rest := i1 - (i1-i0)%tileRows
-	for q := q0; q < q1; q++ {
-		for i := i0; i < rest; i += tileRows {
-			t.tile(edge, i, tileRows, q)
-		}
-	}
-	if rest == i1 {
-		return
-	}
 	// The last rows, fewer than a tile: several panels at once if that helps.
-	rows := i1 - rest
-	shape := t.isa.tiles[t.format][rows]
-	whole := min(q1, t.cols/t.isa.tileCols)
-	q := q0
-	for ; q+shape.widePanels <= whole; q += shape.widePanels {
-		b, step, stride := t.panel(q)
-		shape.wide(t.c[rest*t.ldc+t.j0+q*t.isa.tileCols:], t.ldc,
-			t.a[rest*t.rowStride+t.p0*t.stepA:], t.rowStride, t.stepA,
-			b, step, stride, t.depth, t.load)
-	}
-	for ; q < q1; q++ {
-		t.tile(edge, rest, rows, q)
+	rows = i1 - rest
+	last := t.isa.tiles[t.format][rows]
+	whole := t.cols / t.isa.tileCols // panels
+	for q := q0; q < q1; {
+		next := q + 1
+		if rows > 0 && q+last.widePanels <= min(q1, whole) {
+			next = q + last.widePanels
+		}
+		for p := q; p < next; p++ {
+			for i := i0; i < rest; i += tileRows {
+				t.tile(edge, i, tileRows, p)
+			}
+		}
+		switch {
+		case next > q+1:
+			b, step, stride := t.panel(q)
+			last.wide(t.c[rest*t.ldc+t.j0+q*t.isa.tileCols:], t.ldc,
+				t.a[rest*t.rowStride+t.p0*t.stepA:], t.rowStride, t.stepA,
+				b, step, stride, t.depth, t.load)
+		case rows > 0:
+			t.tile(edge, rest, rows, q)
+		}
+		q = next
 	}
 }
 

@@ -3,7 +3,7 @@
 #include "textflag.h"
 
 // func tile1x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·tile1x1AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -31,6 +31,8 @@ start:
 	MOVQ k+112(FP), SI
 
 loop:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4128(DX)
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	ADDQ         BX, DX
@@ -49,7 +51,7 @@ loop:
 	RET
 
 // func tile1x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile1x1BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -77,6 +79,7 @@ start:
 	MOVQ k+112(FP), SI
 
 loop:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (DX), Y3
 	VPSLLD       $0x10, Y3, Y2
 	VANDPS       constantffff0000<>+0(SB), Y3, Y3
@@ -106,7 +109,7 @@ DATA constantffff0000<>+28(SB)/4, $0xffff0000
 GLOBL constantffff0000<>(SB), RODATA|NOPTR, $32
 
 // func tile2x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -139,6 +142,8 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4128(BX)
 	VMOVUPS      (BX), Y4
 	VMOVUPS      32(BX), Y5
 	ADDQ         SI, BX
@@ -163,7 +168,7 @@ loop:
 	RET
 
 // func tile2x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile2x1BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -196,6 +201,7 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
 	VMOVUPS      (BX), Y5
 	VPSLLD       $0x10, Y5, Y4
 	VANDPS       constantffff0000<>+0(SB), Y5, Y5
@@ -221,7 +227,7 @@ loop:
 	RET
 
 // func tile3x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·tile3x1AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -259,6 +265,8 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4128(BX)
 	VMOVUPS      (BX), Y6
 	VMOVUPS      32(BX), Y7
 	ADDQ         SI, BX
@@ -289,7 +297,7 @@ loop:
 	RET
 
 // func tile3x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile3x1BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -327,6 +335,7 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
 	VMOVUPS      (BX), Y7
 	VPSLLD       $0x10, Y7, Y6
 	VANDPS       constantffff0000<>+0(SB), Y7, Y7
@@ -358,7 +367,7 @@ loop:
 	RET
 
 // func tile4x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·tile4x1AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -403,6 +412,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
+	PREFETCHT0   4128(SI)
 	VMOVUPS      (SI), Y8
 	VMOVUPS      32(SI), Y9
 	ADDQ         DI, SI
@@ -440,7 +451,7 @@ loop:
 	RET
 
 // func tile4x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile4x1BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -485,6 +496,7 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
 	VMOVUPS      (SI), Y9
 	VPSLLD       $0x10, Y9, Y8
 	VANDPS       constantffff0000<>+0(SB), Y9, Y9
@@ -523,7 +535,7 @@ loop:
 	RET
 
 // func tile5x1AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -573,6 +585,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
+	PREFETCHT0   4128(SI)
 	VMOVUPS      (SI), Y10
 	VMOVUPS      32(SI), Y11
 	ADDQ         DI, SI
@@ -616,7 +630,7 @@ loop:
 	RET
 
 // func tile5x1BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile5x1BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -666,6 +680,7 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
 	VMOVUPS      (SI), Y11
 	VPSLLD       $0x10, Y11, Y10
 	VANDPS       constantffff0000<>+0(SB), Y11, Y11
@@ -804,6 +819,8 @@ start:
 	MOVQ       k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
+	PREFETCHT0   4128(SI)
 	VMOVUPS      (SI), Y12
 	VMOVUPS      32(SI), Y13
 	ADDQ         DI, SI
@@ -947,6 +964,7 @@ start:
 	MOVQ       k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
 	VMOVUPS      (SI), Y13
 	VPSLLD       $0x10, Y13, Y12
 	VANDPS       constantffff0000<>+0(SB), Y13, Y13
@@ -1070,7 +1088,7 @@ loop:
 	RET
 
 // func tile1x4BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile1x4BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -1114,6 +1132,10 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(BX*1)
+	PREFETCHT0   4096(DX)(BX*2)
+	PREFETCHT0   4096(SI)
 	VBROADCASTSS (AX), Y8
 	VMOVUPS      (DX), Y10
 	VPSLLD       $0x10, Y10, Y9
@@ -1232,7 +1254,7 @@ loop:
 	RET
 
 // func tile2x2BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile2x2BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -1275,6 +1297,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4096(BX)(SI*1)
 	VBROADCASTSS (AX), Y8
 	VBROADCASTSS (AX)(CX*1), Y9
 	VMOVUPS      (BX), Y11
@@ -1407,7 +1431,7 @@ loop:
 	RET
 
 // func tile3x2BFloat16AVX2(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tile3x2BFloat16AVX2(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -1459,6 +1483,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4096(BX)(SI*1)
 	VBROADCASTSS (AX), Y12
 	VBROADCASTSS (AX)(CX*1), Y13
 	VBROADCASTSS (AX)(CX*2), Y14
@@ -2667,7 +2693,7 @@ done:
 	RET
 
 // func tile1x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -2695,6 +2721,8 @@ start:
 	MOVQ k+112(FP), SI
 
 loop:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4160(DX)
 	VMOVUPS      (DX), Z2
 	VMOVUPS      64(DX), Z3
 	ADDQ         BX, DX
@@ -2713,7 +2741,7 @@ loop:
 	RET
 
 // func tile1x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile1x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -2744,6 +2772,7 @@ start:
 	MOVQ k+112(FP), SI
 
 loop:
+	PREFETCHT0   4096(DX)
 	VMOVUPS      (DX), Z4
 	VPSLLD       $0x10, Z4, Z3
 	VPANDD       Z0, Z4, Z4
@@ -2763,7 +2792,7 @@ loop:
 	RET
 
 // func tile2x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -2796,6 +2825,8 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4160(BX)
 	VMOVUPS      (BX), Z4
 	VMOVUPS      64(BX), Z5
 	ADDQ         SI, BX
@@ -2820,7 +2851,7 @@ loop:
 	RET
 
 // func tile2x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile2x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -2856,6 +2887,7 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
 	VMOVUPS      (BX), Z6
 	VPSLLD       $0x10, Z6, Z5
 	VPANDD       Z0, Z6, Z6
@@ -2881,7 +2913,7 @@ loop:
 	RET
 
 // func tile3x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile3x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -2919,6 +2951,8 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4160(BX)
 	VMOVUPS      (BX), Z6
 	VMOVUPS      64(BX), Z7
 	ADDQ         SI, BX
@@ -2949,7 +2983,7 @@ loop:
 	RET
 
 // func tile3x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile3x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -2990,6 +3024,7 @@ start:
 	MOVQ k+112(FP), DI
 
 loop:
+	PREFETCHT0   4096(BX)
 	VMOVUPS      (BX), Z8
 	VPSLLD       $0x10, Z8, Z7
 	VPANDD       Z0, Z8, Z8
@@ -3021,7 +3056,7 @@ loop:
 	RET
 
 // func tile4x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile4x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -3066,6 +3101,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
+	PREFETCHT0   4160(SI)
 	VMOVUPS      (SI), Z8
 	VMOVUPS      64(SI), Z9
 	ADDQ         DI, SI
@@ -3103,7 +3140,7 @@ loop:
 	RET
 
 // func tile4x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile4x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -3151,6 +3188,7 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
 	VMOVUPS      (SI), Z10
 	VPSLLD       $0x10, Z10, Z9
 	VPANDD       Z0, Z10, Z10
@@ -3189,7 +3227,7 @@ loop:
 	RET
 
 // func tile5x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile5x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -3239,6 +3277,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
+	PREFETCHT0   4160(SI)
 	VMOVUPS      (SI), Z10
 	VMOVUPS      64(SI), Z11
 	ADDQ         DI, SI
@@ -3282,7 +3322,7 @@ loop:
 	RET
 
 // func tile5x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile5x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -3335,6 +3375,7 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
 	VMOVUPS      (SI), Z12
 	VPSLLD       $0x10, Z12, Z11
 	VPANDD       Z0, Z12, Z12
@@ -3379,7 +3420,7 @@ loop:
 	RET
 
 // func tile6x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile6x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -3434,6 +3475,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
+	PREFETCHT0   4160(SI)
 	VMOVUPS      (SI), Z12
 	VMOVUPS      64(SI), Z13
 	ADDQ         DI, SI
@@ -3483,7 +3526,7 @@ loop:
 	RET
 
 // func tile6x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile6x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -3541,6 +3584,7 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(SI)
 	VMOVUPS      (SI), Z14
 	VPSLLD       $0x10, Z14, Z13
 	VPANDD       Z0, Z14, Z14
@@ -3591,7 +3635,7 @@ loop:
 	RET
 
 // func tile7x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile7x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -3653,6 +3697,8 @@ start:
 	MOVQ k+112(FP), R9
 
 loop:
+	PREFETCHT0   4096(DI)
+	PREFETCHT0   4160(DI)
 	VMOVUPS      (DI), Z14
 	VMOVUPS      64(DI), Z15
 	ADDQ         R8, DI
@@ -3709,7 +3755,7 @@ loop:
 	RET
 
 // func tile7x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile7x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -3774,6 +3820,7 @@ start:
 	MOVQ k+112(FP), R9
 
 loop:
+	PREFETCHT0   4096(DI)
 	VMOVUPS      (DI), Z16
 	VPSLLD       $0x10, Z16, Z15
 	VPANDD       Z0, Z16, Z16
@@ -3831,7 +3878,7 @@ loop:
 	RET
 
 // func tile8x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile8x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -3898,6 +3945,8 @@ start:
 	MOVQ k+112(FP), R9
 
 loop:
+	PREFETCHT0   4096(DI)
+	PREFETCHT0   4160(DI)
 	VMOVUPS      (DI), Z16
 	VMOVUPS      64(DI), Z17
 	ADDQ         R8, DI
@@ -3960,7 +4009,7 @@ loop:
 	RET
 
 // func tile8x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile8x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -4030,6 +4079,7 @@ start:
 	MOVQ k+112(FP), R9
 
 loop:
+	PREFETCHT0   4096(DI)
 	VMOVUPS      (DI), Z18
 	VPSLLD       $0x10, Z18, Z17
 	VPANDD       Z0, Z18, Z18
@@ -4093,7 +4143,7 @@ loop:
 	RET
 
 // func tile9x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile9x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -4165,6 +4215,8 @@ start:
 	MOVQ k+112(FP), R9
 
 loop:
+	PREFETCHT0   4096(DI)
+	PREFETCHT0   4160(DI)
 	VMOVUPS      (DI), Z18
 	VMOVUPS      64(DI), Z19
 	ADDQ         R8, DI
@@ -4233,7 +4285,7 @@ loop:
 	RET
 
 // func tile9x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile9x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -4308,6 +4360,7 @@ start:
 	MOVQ k+112(FP), R9
 
 loop:
+	PREFETCHT0   4096(DI)
 	VMOVUPS      (DI), Z20
 	VPSLLD       $0x10, Z20, Z19
 	VPANDD       Z0, Z20, Z20
@@ -4377,7 +4430,7 @@ loop:
 	RET
 
 // func tile10x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile10x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -4456,6 +4509,8 @@ start:
 	MOVQ k+112(FP), R10
 
 loop:
+	PREFETCHT0   4096(R8)
+	PREFETCHT0   4160(R8)
 	VMOVUPS      (R8), Z20
 	VMOVUPS      64(R8), Z21
 	ADDQ         R9, R8
@@ -4531,7 +4586,7 @@ loop:
 	RET
 
 // func tile10x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile10x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -4613,6 +4668,7 @@ start:
 	MOVQ k+112(FP), R10
 
 loop:
+	PREFETCHT0   4096(R8)
 	VMOVUPS      (R8), Z22
 	VPSLLD       $0x10, Z22, Z21
 	VPANDD       Z0, Z22, Z22
@@ -4689,7 +4745,7 @@ loop:
 	RET
 
 // func tile11x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile11x1AVX512(SB), NOSPLIT, $0-121
 	MOVB   load+120(FP), AL
 	TESTB  AL, AL
@@ -4773,6 +4829,8 @@ start:
 	MOVQ k+112(FP), R10
 
 loop:
+	PREFETCHT0   4096(R8)
+	PREFETCHT0   4160(R8)
 	VMOVUPS      (R8), Z22
 	VMOVUPS      64(R8), Z23
 	ADDQ         R9, R8
@@ -4854,7 +4912,7 @@ loop:
 	RET
 
 // func tile11x1BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile11x1BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -4941,6 +4999,7 @@ start:
 	MOVQ k+112(FP), R10
 
 loop:
+	PREFETCHT0   4096(R8)
 	VMOVUPS      (R8), Z24
 	VPSLLD       $0x10, Z24, Z23
 	VPANDD       Z0, Z24, Z24
@@ -5187,6 +5246,8 @@ start:
 	MOVQ       k+112(FP), R10
 
 loop:
+	PREFETCHT0   4096(R8)
+	PREFETCHT0   4160(R8)
 	VMOVUPS      (R8), Z24
 	VMOVUPS      64(R8), Z25
 	ADDQ         R9, R8
@@ -5441,6 +5502,7 @@ start:
 	MOVQ       k+112(FP), R10
 
 loop:
+	PREFETCHT0   4096(R8)
 	VMOVUPS      (R8), Z26
 	VPSLLD       $0x10, Z26, Z25
 	VPANDD       Z0, Z26, Z26
@@ -5602,7 +5664,7 @@ loop:
 	RET
 
 // func tile1x4BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile1x4BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -5649,6 +5711,10 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(DX)
+	PREFETCHT0   4096(DX)(BX*1)
+	PREFETCHT0   4096(DX)(BX*2)
+	PREFETCHT0   4096(SI)
 	VBROADCASTSS (AX), Z9
 	VMOVUPS      (DX), Z11
 	VPSLLD       $0x10, Z11, Z10
@@ -5806,7 +5872,7 @@ loop:
 	RET
 
 // func tile2x4BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile2x4BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -5870,6 +5936,10 @@ start:
 	MOVQ k+112(FP), R9
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4096(BX)(SI*1)
+	PREFETCHT0   4096(BX)(SI*2)
+	PREFETCHT0   4096(DI)
 	VBROADCASTSS (AX), Z17
 	VBROADCASTSS (AX)(CX*1), Z18
 	VMOVUPS      (BX), Z20
@@ -6025,7 +6095,7 @@ loop:
 	RET
 
 // func tile3x2BFloat16AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tile3x2BFloat16AVX512(SB), NOSPLIT, $0-121
 	MOVL         $0xffff0000, AX
 	VMOVD        AX, X0
@@ -6080,6 +6150,8 @@ start:
 	MOVQ k+112(FP), R8
 
 loop:
+	PREFETCHT0   4096(BX)
+	PREFETCHT0   4096(BX)(SI*1)
 	VBROADCASTSS (AX), Z13
 	VBROADCASTSS (AX)(CX*1), Z14
 	VBROADCASTSS (AX)(CX*2), Z15
