@@ -128,6 +128,15 @@ func TestMaps(t *testing.T) {
 	}
 }
 
+func TestListOfOne(t *testing.T) {
+	for _, text := range []string{"http://a:1", "[http://a:1]"} {
+		c, err := sources{overrides: []override{{"policy.remote.urls", text, "--set"}}}.load()
+		if err != nil || !reflect.DeepEqual(c.Policy.Remote.URLs, []string{"http://a:1"}) {
+			t.Errorf("%s: %q, %v", text, c.Policy.Remote.URLs, err)
+		}
+	}
+}
+
 // What a run directory stores is read back without any change, or a run could
 // not be resumed.
 func TestYAMLRoundTrip(t *testing.T) {
@@ -137,6 +146,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 	want.Learner.LearningRate = 1.25e-7
 	want.Learner.TimeLimit = 90*time.Second + 5*time.Millisecond
 	want.Reward.Weights = map[string]float64{"em": 1, "f1": -0.5}
+	want.Policy.Remote.URLs = []string{"http://a:1", "http://b:2/v1"}
 	want.Data.Tasks = "C:\\some\nfolder/true"
 	got, err := sources{files: []string{write(t, "config.yaml", string(settings.YAML(&want)))}}.load()
 	if err != nil {
@@ -203,6 +213,9 @@ func other(s settings.Setting) string {
 		}
 		return "{other: 7}"
 	case reflect.Slice:
+		if s.Value.Type().Elem().Kind() == reflect.String {
+			return "[other]"
+		}
 		return "[{tokens: 7}]"
 	}
 	return "7654"

@@ -19,16 +19,18 @@ func (a *app) eval() *cobra.Command {
 		Use: "eval", Short: "Measure a policy on held-out questions", Args: noArgs,
 		Long: `Measure a policy on held-out questions: one greedy episode each, unless
 --temperature says otherwise. With --run-dir the newest checkpoint of a run is
-measured under the run's own settings; with --policy any folder; with neither
-the built-in policy.`,
+measured under the run's own settings, on this machine; with --policy any folder
+or .gguf file; with policy.remote.urls the model of those servers, whose tokenizer
+--policy names; with none of them the built-in policy.`,
 		Example: `  forager eval --run-dir runs/ID --split dev
-  forager eval --policy folder --tasks dev.jsonl --corpus corpus.jsonl --json`,
+  forager eval --policy folder --tasks dev.jsonl --corpus corpus.jsonl --json
+  forager eval --policy folder --set policy.remote.urls=http://127.0.0.1:8000`,
 	}
 	runDir := cmd.Flags().String("run-dir", "", "measure the newest checkpoint of the run in this `directory`")
 	asJSON := cmd.Flags().Bool("json", false, "write the whole report as JSON")
 	save := cmd.Flags().String("save", "", "keep the episodes in this `file`, for \"forager rollouts\"")
 	resolve := settingFlags(cmd,
-		shortcut{"policy", "policy.path", "measure the policy in this `folder`"},
+		shortcut{"policy", "policy.path", "measure the policy in this `folder` or .gguf file"},
 		shortcut{"tasks", "data.tasks", "`file` of questions"},
 		shortcut{"corpus", "data.corpus", "`file` of passages"},
 		shortcut{"split", "eval.split", "train, dev or test `split`"},

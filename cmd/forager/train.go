@@ -40,7 +40,7 @@ one stops at once, and the run can still be resumed.`,
 		shortcut{"tasks", "data.tasks", "`file` of questions"},
 		shortcut{"eval-tasks", "data.eval_tasks", "`file` of held-out questions"},
 		shortcut{"corpus", "data.corpus", "`file` of passages"},
-		shortcut{"policy", "policy.path", "`folder` of the policy to start from"},
+		shortcut{"policy", "policy.path", "`folder` or .gguf file of the policy to start from"},
 		shortcut{"actors", "actor.count", "`number` of actors"},
 	)
 	level := verbosity(cmd, slog.LevelWarn)

@@ -45,7 +45,8 @@ func TestContracts(t *testing.T) {
 				return true
 			})
 			got, err := s.NewGenerator().Generate(t.Context(), policy.Request{
-				Session: 1, Context: []int32{72, 105}, MaxTokens: 16, Stop: []string{"</search>", "</answer>"}, Temperature: 0.5, Seed: 42,
+				Session: 1, Context: []int32{72, 105}, MaxTokens: 16, Stop: []string{"</search>", "</answer>"},
+				StopTokens: []int32{endOfSequence}, Temperature: 0.5, Seed: 42,
 			})
 			if err != nil {
 				t.Fatal(err)

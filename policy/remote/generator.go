@@ -31,11 +31,15 @@ func (s *Servers) NewGenerator() *Generator {
 
 // Generate implements policy.Generator. It tries again, on another server if
 // there is one, until an attempt succeeds or Retries is used up. All tokens of a
-// completion are of one version. Log-probabilities are 0 where the kind of
+// completion are of one version. Servers of kind llamacpp and openai end at
+// their model's own stop tokens, not at those of the request. Log-probabilities are 0 where the kind of
 // server gives none, which Open allows for evaluation alone.
 func (g *Generator) Generate(ctx context.Context, req policy.Request) (policy.Completion, error) {
 	if len(req.Context) == 0 || req.MaxTokens < 1 {
 		return policy.Completion{}, fmt.Errorf("generate: %d context tokens, max tokens %d: want at least 1 of both", len(req.Context), req.MaxTokens)
+	}
+	if req.MinTokens > 0 && g.servers.kind != VLLM && g.servers.kind != SGLang {
+		return policy.Completion{}, fmt.Errorf("generate: servers of kind %s know no minimum number of tokens", g.servers.kind)
 	}
 	var avoid *endpoint
 	for attempt := 0; ; attempt++ {

@@ -37,7 +37,9 @@ type sglangSampling struct {
 	MinP              float32  `json:"min_p"`
 	RepetitionPenalty float32  `json:"repetition_penalty"`
 	Stop              []string `json:"stop,omitempty"`
+	StopTokens        []int32  `json:"stop_token_ids,omitempty"`
 	NoStopTrim        bool     `json:"no_stop_trim"`
+	MinNewTokens      int      `json:"min_new_tokens,omitempty"`
 	SkipSpecial       bool     `json:"skip_special_tokens"`
 }
 
@@ -77,7 +79,7 @@ func (sglang) request(r request) sglangRequest {
 		InputIDs: r.Context, ReturnLogprob: true, LogprobStart: -1,
 		Sampling: sglangSampling{
 			MaxNewTokens: r.maxTokens, Temperature: r.Temperature, TopP: allOr(r.TopP), TopK: orNone(r.TopK), RepetitionPenalty: 1,
-			Stop: r.Stop, NoStopTrim: true,
+			Stop: r.Stop, StopTokens: r.StopTokens, NoStopTrim: true, MinNewTokens: r.MinTokens,
 		},
 	}
 	if r.weights != nil && r.weights.Adapter {

@@ -34,7 +34,9 @@ type vllmRequest struct {
 	RepetitionPenalty float32  `json:"repetition_penalty"`
 	Seed              uint32   `json:"seed"`
 	Stop              []string `json:"stop,omitempty"`
+	StopTokens        []int32  `json:"stop_token_ids,omitempty"`
 	IncludeStop       bool     `json:"include_stop_str_in_output"`
+	MinTokens         int      `json:"min_tokens,omitempty"`
 	SkipSpecial       bool     `json:"skip_special_tokens"`
 	Logprobs          *int     `json:"logprobs,omitempty"`
 	ReturnTokenIDs    bool     `json:"return_token_ids"`
@@ -59,7 +61,8 @@ func (vllm) request(e *endpoint, r request) vllmRequest {
 	one := 1 // the sampled token's own
 	q := vllmRequest{
 		Model: e.model, Prompt: r.Context, MaxTokens: r.maxTokens, Temperature: r.Temperature, TopP: allOr(r.TopP), TopK: orNone(r.TopK),
-		RepetitionPenalty: 1, Seed: r.seed(), Stop: r.Stop, IncludeStop: true, Logprobs: &one, ReturnTokenIDs: true,
+		RepetitionPenalty: 1, Seed: r.seed(), Stop: r.Stop, StopTokens: r.StopTokens,
+		IncludeStop: true, MinTokens: r.MinTokens, Logprobs: &one, ReturnTokenIDs: true,
 	}
 	if r.weights != nil {
 		q.Model, q.CacheSalt = r.weights.tag(), r.weights.tag()

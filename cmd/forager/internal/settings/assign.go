@@ -46,6 +46,8 @@ func assign(target reflect.Value, raw any) error {
 		return assignMap(target, given)
 	case target.Kind() == reflect.Slice && given.Kind() == reflect.Slice:
 		return assignList(target, given)
+	case target.Kind() == reflect.Slice && target.Type().Elem().Kind() == reflect.String && given.Kind() == reflect.String:
+		return assignList(target, reflect.ValueOf([]any{raw})) // a list of one, without brackets
 	case target.Kind() == reflect.Struct && given.Kind() == reflect.Map:
 		return assignStruct(target, given)
 	}
