@@ -84,6 +84,29 @@ func TestRoundBFloat16(t *testing.T) {
 	}
 }
 
+// All implementations round alike.
+func TestRoundPairs(t *testing.T) {
+	eachISA(t, func(t *testing.T) {
+		width := active.tileCols
+		rng := rand.New(rand.NewPCG(13, 14))
+		src := make([]float32, 40*width)
+		for i := range src {
+			src[i] = math.Float32frombits(rng.Uint32()) // NaNs and infinities too
+			if i%3 == 0 {
+				src[i] = math.Float32frombits(rng.Uint32()&^0xffff | 0x8000) // a tie
+			}
+		}
+		got, want := make([]float32, len(src)/2), make([]float32, len(src)/2)
+		active.roundPairs(got, src)
+		goRoundPairs(want, src, width)
+		for i := range got {
+			if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+				t.Fatalf("word %d is %x, want %x", i, math.Float32bits(got[i]), math.Float32bits(want[i]))
+			}
+		}
+	})
+}
+
 func TestParseFormat(t *testing.T) {
 	for format := range formats {
 		if got, err := ParseFormat(format.String()); got != format || err != nil {

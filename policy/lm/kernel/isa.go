@@ -32,6 +32,9 @@ type instructionSet struct {
 	// packRows sets dst[p·tileCols+j] = src[p·ld+j] for j < tileCols, p < k.
 	packRows func(dst, src []float32, ld, k int)
 
+	// roundPairs rounds a panel to bfloat16, see goRoundPairs.
+	roundPairs func(dst, src []float32)
+
 	dot             func(a, b []float32) float32
 	axpy            func(alpha float32, x, y []float32)
 	scale           func(alpha float32, x []float32)
@@ -44,6 +47,9 @@ type instructionSet struct {
 	expShiftSum     func(dst, src []float32, shift float32) float32
 	siluMul         func(dst, gate, up []float32)
 	siluMulBackward func(dGate, dUp, dOut, gate, up []float32)
+	softmaxBackward func(d, probs []float32, mean float32)
+	dot3            func(a, b, c []float32) float32
+	mulAddScaled    func(dst, x, y, z []float32, alpha, beta float32)
 	adamW           func(w, g, m, v []float32, lr, rest1, rest2, eps, decay, scale1, scale2, gradScale float32)
 }
 

@@ -44,6 +44,7 @@ func avx2() *instructionSet {
 		},
 		transpose:       func(dst, src []float32, ld, rows, k int) { transposeAVX(16, dst, src, ld, rows, k) },
 		packRows:        packRowsAVX2,
+		roundPairs:      roundPairsAVX2,
 		dot:             dotAVX2,
 		axpy:            axpyAVX2,
 		scale:           scaleAVX2,
@@ -56,6 +57,9 @@ func avx2() *instructionSet {
 		expShiftSum:     expShiftSumAVX2,
 		siluMul:         siluMulAVX2,
 		siluMulBackward: siluMulBackwardAVX2,
+		softmaxBackward: softmaxBackwardAVX2,
+		dot3:            dot3AVX2,
+		mulAddScaled:    mulAddScaledAVX2,
 		adamW:           adamWAVX2,
 	}
 }
@@ -99,6 +103,7 @@ func avx512() *instructionSet {
 		},
 		transpose:       func(dst, src []float32, ld, rows, k int) { transposeAVX(32, dst, src, ld, rows, k) },
 		packRows:        packRowsAVX512,
+		roundPairs:      roundPairsAVX512,
 		dot:             dotAVX512,
 		axpy:            axpyAVX512,
 		scale:           scaleAVX512,
@@ -111,6 +116,9 @@ func avx512() *instructionSet {
 		expShiftSum:     expShiftSumAVX512,
 		siluMul:         siluMulAVX512,
 		siluMulBackward: siluMulBackwardAVX512,
+		softmaxBackward: softmaxBackwardAVX512,
+		dot3:            dot3AVX512,
+		mulAddScaled:    mulAddScaledAVX512,
 		adamW:           adamWAVX512,
 	}
 }

@@ -40,7 +40,7 @@ func (w *Packed) Repack(b []float32, ldb int) {
 			continue
 		}
 		packTransposed(w.isa, panel, b[j*ldb:], ldb, n, w.k)
-		goRoundPairs(dst, panel, width)
+		w.isa.roundPairs(dst, panel)
 	}
 }
 

@@ -2692,6 +2692,294 @@ done:
 	VZEROUPPER
 	RET
 
+// func softmaxBackwardAVX2(d []float32, probs []float32, mean float32)
+// Requires: AVX
+TEXT ·softmaxBackwardAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS mean+48(FP), Y0
+	MOVQ         d_base+0(FP), AX
+	MOVQ         probs_base+24(FP), CX
+	MOVQ         d_len+8(FP), DX
+
+several:
+	CMPQ    DX, $0x00000010
+	JL      single
+	VMOVUPS (AX), Y1
+	VMOVUPS (CX), Y2
+	VSUBPS  Y0, Y1, Y1
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 32(CX), Y2
+	VSUBPS  Y0, Y1, Y1
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x00000010, DX
+	JMP     several
+
+single:
+	CMPQ    DX, $0x00000008
+	JL      rest
+	VMOVUPS (AX), Y1
+	VMOVUPS (CX), Y2
+	VSUBPS  Y0, Y1, Y1
+	VMULPS  Y2, Y1, Y1
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	SUBQ    $0x00000008, DX
+	JMP     single
+
+rest:
+	TESTQ      DX, DX
+	JE         done
+	LEAQ       laneMask<>+0(SB), BX
+	MOVQ       $0x00000008, SI
+	SUBQ       DX, SI
+	VMOVUPS    (BX)(SI*4), Y1
+	VMASKMOVPS (AX), Y1, Y2
+	VMASKMOVPS (CX), Y1, Y3
+	VSUBPS     Y0, Y2, Y2
+	VMULPS     Y3, Y2, Y2
+	VMASKMOVPS Y2, Y1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot3AVX2(a []float32, b []float32, c []float32) float32
+// Requires: AVX, FMA3, SSE
+TEXT ·dot3AVX2(SB), NOSPLIT, $0-76
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   a_base+0(FP), AX
+	MOVQ   b_base+24(FP), CX
+	MOVQ   c_base+48(FP), DX
+	MOVQ   a_len+8(FP), BX
+
+several:
+	CMPQ        BX, $0x00000020
+	JL          single
+	VMOVUPS     (AX), Y4
+	VMOVUPS     (CX), Y5
+	VMOVUPS     (DX), Y6
+	VMULPS      Y4, Y5, Y5
+	VFMADD231PS Y5, Y6, Y0
+	VMOVUPS     32(AX), Y4
+	VMOVUPS     32(CX), Y5
+	VMOVUPS     32(DX), Y6
+	VMULPS      Y4, Y5, Y5
+	VFMADD231PS Y5, Y6, Y1
+	VMOVUPS     64(AX), Y4
+	VMOVUPS     64(CX), Y5
+	VMOVUPS     64(DX), Y6
+	VMULPS      Y4, Y5, Y5
+	VFMADD231PS Y5, Y6, Y2
+	VMOVUPS     96(AX), Y4
+	VMOVUPS     96(CX), Y5
+	VMOVUPS     96(DX), Y6
+	VMULPS      Y4, Y5, Y5
+	VFMADD231PS Y5, Y6, Y3
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, CX
+	ADDQ        $0x00000080, DX
+	SUBQ        $0x00000020, BX
+	JMP         several
+
+single:
+	CMPQ        BX, $0x00000008
+	JL          rest
+	VMOVUPS     (AX), Y4
+	VMOVUPS     (CX), Y5
+	VMOVUPS     (DX), Y6
+	VMULPS      Y4, Y5, Y5
+	VFMADD231PS Y5, Y6, Y0
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000008, BX
+	JMP         single
+
+rest:
+	TESTQ       BX, BX
+	JE          done
+	LEAQ        laneMask<>+0(SB), SI
+	MOVQ        $0x00000008, DI
+	SUBQ        BX, DI
+	VMOVUPS     (SI)(DI*4), Y4
+	VMASKMOVPS  (AX), Y4, Y5
+	VMASKMOVPS  (CX), Y4, Y6
+	VMASKMOVPS  (DX), Y4, Y4
+	VMULPS      Y5, Y6, Y6
+	VFMADD231PS Y6, Y4, Y0
+
+done:
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y3, Y2, Y2
+	VADDPS       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VADDPS       X1, X0, X0
+	VZEROUPPER
+	MOVSS        X0, ret+72(FP)
+	RET
+
+// func mulAddScaledAVX2(dst []float32, x []float32, y []float32, z []float32, alpha float32, beta float32)
+// Requires: AVX, FMA3
+TEXT ·mulAddScaledAVX2(SB), NOSPLIT, $0-104
+	MOVQ x_base+24(FP), AX
+	MOVQ y_base+48(FP), CX
+	MOVQ z_base+72(FP), DX
+	MOVQ dst_base+0(FP), BX
+	MOVQ x_len+32(FP), SI
+
+several:
+	CMPQ         SI, $0x00000010
+	JL           single
+	VMOVUPS      (AX), Y0
+	VMOVUPS      (CX), Y1
+	VMOVUPS      (DX), Y2
+	VMOVUPS      (BX), Y3
+	VBROADCASTSS alpha+96(FP), Y4
+	VMULPS       Y4, Y0, Y0
+	VFMADD231PS  Y1, Y0, Y3
+	VBROADCASTSS beta+100(FP), Y0
+	VFMADD231PS  Y0, Y2, Y3
+	VMOVUPS      Y3, (BX)
+	VMOVUPS      32(AX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      32(DX), Y2
+	VMOVUPS      32(BX), Y3
+	VBROADCASTSS alpha+96(FP), Y4
+	VMULPS       Y4, Y0, Y0
+	VFMADD231PS  Y1, Y0, Y3
+	VBROADCASTSS beta+100(FP), Y0
+	VFMADD231PS  Y0, Y2, Y3
+	VMOVUPS      Y3, 32(BX)
+	ADDQ         $0x00000040, AX
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x00000040, BX
+	SUBQ         $0x00000010, SI
+	JMP          several
+
+single:
+	CMPQ         SI, $0x00000008
+	JL           rest
+	VMOVUPS      (AX), Y0
+	VMOVUPS      (CX), Y1
+	VMOVUPS      (DX), Y2
+	VMOVUPS      (BX), Y3
+	VBROADCASTSS alpha+96(FP), Y4
+	VMULPS       Y4, Y0, Y0
+	VFMADD231PS  Y1, Y0, Y3
+	VBROADCASTSS beta+100(FP), Y0
+	VFMADD231PS  Y0, Y2, Y3
+	VMOVUPS      Y3, (BX)
+	ADDQ         $0x00000020, AX
+	ADDQ         $0x00000020, CX
+	ADDQ         $0x00000020, DX
+	ADDQ         $0x00000020, BX
+	SUBQ         $0x00000008, SI
+	JMP          single
+
+rest:
+	TESTQ        SI, SI
+	JE           done
+	LEAQ         laneMask<>+0(SB), DI
+	MOVQ         $0x00000008, R8
+	SUBQ         SI, R8
+	VMOVUPS      (DI)(R8*4), Y0
+	VMASKMOVPS   (AX), Y0, Y1
+	VMASKMOVPS   (CX), Y0, Y2
+	VMASKMOVPS   (DX), Y0, Y3
+	VMASKMOVPS   (BX), Y0, Y4
+	VBROADCASTSS alpha+96(FP), Y5
+	VMULPS       Y5, Y1, Y1
+	VFMADD231PS  Y2, Y1, Y4
+	VBROADCASTSS beta+100(FP), Y1
+	VFMADD231PS  Y1, Y3, Y4
+	VMASKMOVPS   Y4, Y0, (BX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func roundPairsAVX2(dst []float32, src []float32)
+// Requires: AVX, AVX2
+TEXT ·roundPairsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    src_base+24(FP), CX
+	MOVQ    dst_len+8(FP), DX
+	VMOVUPS constant00000001<>+0(SB), Y0
+	VMOVUPS constant00007fff<>+0(SB), Y1
+	VMOVUPS constant00400000<>+0(SB), Y2
+	VMOVUPS constantffff0000<>+0(SB), Y3
+
+loop:
+	VMOVUPS   (CX), Y4
+	VPSRLD    $0x10, Y4, Y5
+	VPAND     Y0, Y5, Y5
+	VPADDD    Y1, Y5, Y5
+	VPADDD    Y4, Y5, Y5
+	VCMPPS    $0x03, Y4, Y4, Y6
+	VPOR      Y2, Y4, Y4
+	VBLENDVPS Y6, Y4, Y5, Y5
+	VMOVUPS   32(CX), Y4
+	VPSRLD    $0x10, Y4, Y6
+	VPAND     Y0, Y6, Y6
+	VPADDD    Y1, Y6, Y6
+	VPADDD    Y4, Y6, Y6
+	VCMPPS    $0x03, Y4, Y4, Y7
+	VPOR      Y2, Y4, Y4
+	VBLENDVPS Y7, Y4, Y6, Y6
+	VPSRLD    $0x10, Y5, Y5
+	VPAND     Y3, Y6, Y6
+	VPOR      Y5, Y6, Y6
+	VMOVUPS   Y6, (AX)
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000020, AX
+	SUBQ      $0x00000008, DX
+	JNE       loop
+	VZEROUPPER
+	RET
+
+DATA constant00000001<>+0(SB)/4, $0x00000001
+DATA constant00000001<>+4(SB)/4, $0x00000001
+DATA constant00000001<>+8(SB)/4, $0x00000001
+DATA constant00000001<>+12(SB)/4, $0x00000001
+DATA constant00000001<>+16(SB)/4, $0x00000001
+DATA constant00000001<>+20(SB)/4, $0x00000001
+DATA constant00000001<>+24(SB)/4, $0x00000001
+DATA constant00000001<>+28(SB)/4, $0x00000001
+GLOBL constant00000001<>(SB), RODATA|NOPTR, $32
+
+DATA constant00007fff<>+0(SB)/4, $0x00007fff
+DATA constant00007fff<>+4(SB)/4, $0x00007fff
+DATA constant00007fff<>+8(SB)/4, $0x00007fff
+DATA constant00007fff<>+12(SB)/4, $0x00007fff
+DATA constant00007fff<>+16(SB)/4, $0x00007fff
+DATA constant00007fff<>+20(SB)/4, $0x00007fff
+DATA constant00007fff<>+24(SB)/4, $0x00007fff
+DATA constant00007fff<>+28(SB)/4, $0x00007fff
+GLOBL constant00007fff<>(SB), RODATA|NOPTR, $32
+
+DATA constant00400000<>+0(SB)/4, $0x00400000
+DATA constant00400000<>+4(SB)/4, $0x00400000
+DATA constant00400000<>+8(SB)/4, $0x00400000
+DATA constant00400000<>+12(SB)/4, $0x00400000
+DATA constant00400000<>+16(SB)/4, $0x00400000
+DATA constant00400000<>+20(SB)/4, $0x00400000
+DATA constant00400000<>+24(SB)/4, $0x00400000
+DATA constant00400000<>+28(SB)/4, $0x00400000
+GLOBL constant00400000<>(SB), RODATA|NOPTR, $32
+
 // func tile1x1AVX512(c []float32, ldc int, a []float32, rowStride int, stepA int, b []float32, stepB int, panelStride int, k int, load bool)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-121
@@ -7203,6 +7491,263 @@ rest:
 	VMOVUPS      Z11, K1, (BX)
 
 done:
+	VZEROUPPER
+	RET
+
+// func softmaxBackwardAVX512(d []float32, probs []float32, mean float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·softmaxBackwardAVX512(SB), NOSPLIT, $0-52
+	VBROADCASTSS mean+48(FP), Z0
+	MOVQ         d_base+0(FP), AX
+	MOVQ         probs_base+24(FP), CX
+	MOVQ         d_len+8(FP), DX
+
+several:
+	CMPQ    DX, $0x00000020
+	JL      single
+	VMOVUPS (AX), Z1
+	VMOVUPS (CX), Z2
+	VSUBPS  Z0, Z1, Z1
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (AX)
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 64(CX), Z2
+	VSUBPS  Z0, Z1, Z1
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 64(AX)
+	ADDQ    $0x00000080, AX
+	ADDQ    $0x00000080, CX
+	SUBQ    $0x00000020, DX
+	JMP     several
+
+single:
+	CMPQ    DX, $0x00000010
+	JL      rest
+	VMOVUPS (AX), Z1
+	VMOVUPS (CX), Z2
+	VSUBPS  Z0, Z1, Z1
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x00000010, DX
+	JMP     single
+
+rest:
+	TESTQ     DX, DX
+	JE        done
+	MOVL      $-1, BX
+	BZHIL     DX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX), K1, Z1
+	VMOVUPS.Z (CX), K1, Z2
+	VSUBPS    Z0, Z1, Z1
+	VMULPS    Z2, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot3AVX512(a []float32, b []float32, c []float32) float32
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·dot3AVX512(SB), NOSPLIT, $0-76
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   a_base+0(FP), AX
+	MOVQ   b_base+24(FP), CX
+	MOVQ   c_base+48(FP), DX
+	MOVQ   a_len+8(FP), BX
+
+several:
+	CMPQ        BX, $0x00000040
+	JL          single
+	VMOVUPS     (AX), Z4
+	VMOVUPS     (CX), Z5
+	VMOVUPS     (DX), Z6
+	VMULPS      Z4, Z5, Z5
+	VFMADD231PS Z5, Z6, Z0
+	VMOVUPS     64(AX), Z4
+	VMOVUPS     64(CX), Z5
+	VMOVUPS     64(DX), Z6
+	VMULPS      Z4, Z5, Z5
+	VFMADD231PS Z5, Z6, Z1
+	VMOVUPS     128(AX), Z4
+	VMOVUPS     128(CX), Z5
+	VMOVUPS     128(DX), Z6
+	VMULPS      Z4, Z5, Z5
+	VFMADD231PS Z5, Z6, Z2
+	VMOVUPS     192(AX), Z4
+	VMOVUPS     192(CX), Z5
+	VMOVUPS     192(DX), Z6
+	VMULPS      Z4, Z5, Z5
+	VFMADD231PS Z5, Z6, Z3
+	ADDQ        $0x00000100, AX
+	ADDQ        $0x00000100, CX
+	ADDQ        $0x00000100, DX
+	SUBQ        $0x00000040, BX
+	JMP         several
+
+single:
+	CMPQ        BX, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z4
+	VMOVUPS     (CX), Z5
+	VMOVUPS     (DX), Z6
+	VMULPS      Z4, Z5, Z5
+	VFMADD231PS Z5, Z6, Z0
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, BX
+	JMP         single
+
+rest:
+	TESTQ       BX, BX
+	JE          done
+	MOVL        $-1, SI
+	BZHIL       BX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (AX), K1, Z4
+	VMOVUPS.Z   (CX), K1, Z5
+	VMOVUPS.Z   (DX), K1, Z6
+	VMULPS      Z4, Z5, Z5
+	VFMADD231PS Z5, Z6, Z0
+
+done:
+	VADDPS        Z1, Z0, Z0
+	VADDPS        Z3, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSHDUP     X0, X1
+	VADDPS        X1, X0, X0
+	VZEROUPPER
+	MOVSS         X0, ret+72(FP)
+	RET
+
+// func mulAddScaledAVX512(dst []float32, x []float32, y []float32, z []float32, alpha float32, beta float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulAddScaledAVX512(SB), NOSPLIT, $0-104
+	VBROADCASTSS alpha+96(FP), Z0
+	VBROADCASTSS beta+100(FP), Z1
+	MOVQ         x_base+24(FP), AX
+	MOVQ         y_base+48(FP), CX
+	MOVQ         z_base+72(FP), DX
+	MOVQ         dst_base+0(FP), BX
+	MOVQ         x_len+32(FP), SI
+
+several:
+	CMPQ        SI, $0x00000020
+	JL          single
+	VMOVUPS     (AX), Z2
+	VMOVUPS     (CX), Z3
+	VMOVUPS     (DX), Z4
+	VMOVUPS     (BX), Z5
+	VMULPS      Z0, Z2, Z2
+	VFMADD231PS Z3, Z2, Z5
+	VFMADD231PS Z1, Z4, Z5
+	VMOVUPS     Z5, (BX)
+	VMOVUPS     64(AX), Z2
+	VMOVUPS     64(CX), Z3
+	VMOVUPS     64(DX), Z4
+	VMOVUPS     64(BX), Z5
+	VMULPS      Z0, Z2, Z2
+	VFMADD231PS Z3, Z2, Z5
+	VFMADD231PS Z1, Z4, Z5
+	VMOVUPS     Z5, 64(BX)
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x00000080, CX
+	ADDQ        $0x00000080, DX
+	ADDQ        $0x00000080, BX
+	SUBQ        $0x00000020, SI
+	JMP         several
+
+single:
+	CMPQ        SI, $0x00000010
+	JL          rest
+	VMOVUPS     (AX), Z2
+	VMOVUPS     (CX), Z3
+	VMOVUPS     (DX), Z4
+	VMOVUPS     (BX), Z5
+	VMULPS      Z0, Z2, Z2
+	VFMADD231PS Z3, Z2, Z5
+	VFMADD231PS Z1, Z4, Z5
+	VMOVUPS     Z5, (BX)
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, CX
+	ADDQ        $0x00000040, DX
+	ADDQ        $0x00000040, BX
+	SUBQ        $0x00000010, SI
+	JMP         single
+
+rest:
+	TESTQ       SI, SI
+	JE          done
+	MOVL        $-1, DI
+	BZHIL       SI, DI, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   (AX), K1, Z2
+	VMOVUPS.Z   (CX), K1, Z3
+	VMOVUPS.Z   (DX), K1, Z4
+	VMOVUPS.Z   (BX), K1, Z5
+	VMULPS      Z0, Z2, Z2
+	VFMADD231PS Z3, Z2, Z5
+	VFMADD231PS Z1, Z4, Z5
+	VMOVUPS     Z5, K1, (BX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func roundPairsAVX512(dst []float32, src []float32)
+// Requires: AVX, AVX512F
+TEXT ·roundPairsAVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	MOVL         $0x00000001, BX
+	VMOVD        BX, X0
+	VBROADCASTSS X0, Z0
+	MOVL         $0x00007fff, BX
+	VMOVD        BX, X1
+	VBROADCASTSS X1, Z1
+	MOVL         $0x00400000, BX
+	VMOVD        BX, X2
+	VBROADCASTSS X2, Z2
+	MOVL         $0xffff0000, BX
+	VMOVD        BX, X3
+	VBROADCASTSS X3, Z3
+
+loop:
+	VMOVUPS (CX), Z4
+	VPSRLD  $0x10, Z4, Z5
+	VPANDD  Z0, Z5, Z5
+	VPADDD  Z1, Z5, Z5
+	VPADDD  Z4, Z5, Z5
+	VCMPPS  $0x03, Z4, Z4, K1
+	VPORD   Z2, Z4, K1, Z5
+	VMOVUPS 64(CX), Z4
+	VPSRLD  $0x10, Z4, Z6
+	VPANDD  Z0, Z6, Z6
+	VPADDD  Z1, Z6, Z6
+	VPADDD  Z4, Z6, Z6
+	VCMPPS  $0x03, Z4, Z4, K1
+	VPORD   Z2, Z4, K1, Z6
+	VPSRLD  $0x10, Z5, Z5
+	VPANDD  Z3, Z6, Z6
+	VPORD   Z5, Z6, Z6
+	VMOVUPS Z6, (AX)
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000040, AX
+	SUBQ    $0x00000010, DX
+	JNE     loop
 	VZEROUPPER
 	RET
 

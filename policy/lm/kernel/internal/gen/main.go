@@ -22,6 +22,8 @@ func main() {
 		siluMul(s)
 		siluMulBackward(s)
 		adamW(s)
+		backward(s)
+		roundPairs(s)
 	}
 	transpose8()
 	pause()

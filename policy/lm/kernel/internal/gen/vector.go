@@ -128,6 +128,88 @@ func linear(s *vectorSet) {
 	end()
 }
 
+// roundPairs writes the rounding of float32 to pairs of bfloat16.
+func roundPairs(s *vectorSet) {
+	s.begin("roundPairs", "func(dst, src []float32)", "is goRoundPairs for panels of two vectors.")
+	dst, src := Load(Param("dst").Base(), GP64()), Load(Param("src").Base(), GP64())
+	n := Load(Param("dst").Len(), GP64())
+	one, half, quiet := s.register(s.constantBits(1)), s.register(s.constantBits(0x7fff)), s.register(s.constantBits(1<<22))
+	upper := s.register(s.constantBits(0xffff0000))
+	round := func(m Mem) Register {
+		x, y, bit := s.reg(), s.reg(), s.reg()
+		VMOVUPS(m, x)
+		VPSRLD(U8(16), x, bit)
+		const unordered = 3
+		if s.wide {
+			nan := K()
+			VPANDD(one, bit, bit)
+			VPADDD(half, bit, bit)
+			VPADDD(x, bit, y)
+			VCMPPS(U8(unordered), x, x, nan)
+			VPORD(quiet, x, nan, y)
+			return y
+		}
+		nan := s.reg()
+		VPAND(one, bit, bit)
+		VPADDD(half, bit, bit)
+		VPADDD(x, bit, y)
+		VCMPPS(U8(unordered), x, x, nan)
+		VPOR(quiet, x, x)
+		VBLENDVPS(nan, x, y, y)
+		return y
+	}
+	Label("loop")
+	low, high := round(Mem{Base: src}), round(Mem{Base: src, Disp: s.bytes})
+	VPSRLD(U8(16), low, low)
+	if s.wide {
+		VPANDD(upper, high, high)
+		VPORD(low, high, high)
+	} else {
+		VPAND(upper, high, high)
+		VPOR(low, high, high)
+	}
+	VMOVUPS(high, Mem{Base: dst})
+	ADDQ(U32(2*s.bytes), src)
+	ADDQ(U32(s.bytes), dst)
+	SUBQ(U32(s.lanes()), n)
+	JNE(LabelRef("loop"))
+	end()
+}
+
+// backward writes softmaxBackward and the two parts of RMSNorm's gradient.
+func backward(s *vectorSet) {
+	s.begin("softmaxBackward", "func(d, probs []float32, mean float32)", "sets d = probs·(d-mean).")
+	mean := s.register(s.scalar("mean")())
+	s.eachVector([]string{"d", "probs"}, []string{"d"}, 2, func(_ int, _ *tail, x []Register) []Register {
+		VSUBPS(mean, x[0], x[0])
+		VMULPS(x[1], x[0], x[0])
+		return x[:1]
+	})
+	end()
+
+	s.begin("dot3", "func(a, b, c []float32) float32", "returns the sum of products of three.")
+	sums := []VecVirtual{s.zero(), s.zero(), s.zero(), s.zero()}
+	s.eachVector([]string{"a", "b", "c"}, nil, 4, func(u int, _ *tail, x []Register) []Register {
+		VMULPS(x[0], x[1], x[1])
+		VFMADD231PS(x[1], x[2], sums[u])
+		return nil
+	})
+	add(sums[1], sums[0], sums[0])
+	add(sums[3], sums[2], sums[2])
+	add(sums[2], sums[0], sums[0])
+	endWith(s.fold(sums[0], add, false))
+
+	s.begin("mulAddScaled", "func(dst, x, y, z []float32, alpha, beta float32)", "adds alpha·x·y + beta·z to dst.")
+	alpha, beta := s.scalar("alpha"), s.scalar("beta")
+	s.eachVector([]string{"x", "y", "z", "dst"}, []string{"dst"}, 2, func(_ int, _ *tail, x []Register) []Register {
+		VMULPS(alpha(), x[0], x[0])
+		VFMADD231PS(x[1], x[0], x[3])
+		VFMADD231PS(beta(), x[2], x[3])
+		return x[3:]
+	})
+	end()
+}
+
 // exponential is exp in the way of goExp in package kernel.
 type exponential struct {
 	set                              *vectorSet
