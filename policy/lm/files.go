@@ -61,7 +61,7 @@ func loadFolder(dir string) (*Model, error) {
 		return nil, err
 	}
 	defer w.Close()
-	return read(arch, w)
+	return read(arch, w, dir)
 }
 
 // Read is Load for the contents of config.json and of a safetensors file.
@@ -75,7 +75,7 @@ func Read(config []byte, weights io.ReaderAt, size int64) (*Model, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return read(arch, f)
+	return read(arch, f, weightsFile)
 }
 
 // Encode gives the model as one safetensors file with its configuration in the
@@ -104,7 +104,7 @@ func Decode(data []byte) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode weights: configuration: %w", err)
 	}
-	return read(arch, f)
+	return read(arch, f, weightsFile)
 }
 
 // Save writes the optimiser state into an existing folder.

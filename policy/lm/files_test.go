@@ -87,7 +87,7 @@ func (c contents) write(t *testing.T, dir string) {
 
 // TestLoadFails damages checkpoints. Errors must name what is wrong and where.
 func TestLoadFails(t *testing.T) {
-	const down, head = "model.layers.1.mlp.down_proj.weight", "lm_head.weight"
+	const down, head, dirName = "model.layers.1.mlp.down_proj.weight", "lm_head.weight", "checkpoint"
 	zeros := func(name string, shape ...int) safetensors.Tensor {
 		n := 1
 		for _, s := range shape {
@@ -113,11 +113,11 @@ func TestLoadFails(t *testing.T) {
 		"untied, no head":    {damage: func(c contents) { c.config["tie_word_embeddings"] = false }, is: forager.ErrNotFound, says: []string{head, weightsFile, "tie_word_embeddings"}},
 		"tied, with head":    {damage: func(c contents) { c.weights[head] = zeros(head, 80, 32) }},
 		"rotary tables":      {damage: func(c contents) { n := "model.layers.0.self_attn.rotary_emb.inv_freq"; c.weights[n] = zeros(n, 4) }},
-		"unexpected bias":    {damage: func(c contents) { n := "model.layers.0.self_attn.q_proj.bias"; c.weights[n] = zeros(n, 32) }, is: forager.ErrArchitecture, says: []string{"model.layers.0.self_attn.q_proj.bias"}},
+		"unexpected bias":    {damage: func(c contents) { n := "model.layers.0.self_attn.q_proj.bias"; c.weights[n] = zeros(n, 32) }, is: forager.ErrArchitecture, says: []string{"model.layers.0.self_attn.q_proj.bias", dirName}},
 		"one layer more":     {damage: func(c contents) { c.config["num_hidden_layers"] = 3 }, is: forager.ErrNotFound, says: []string{"model.layers.2."}},
-		"one layer less":     {damage: func(c contents) { c.config["num_hidden_layers"] = 1 }, is: forager.ErrArchitecture, says: []string{"model.layers.1."}},
+		"one layer less":     {damage: func(c contents) { c.config["num_hidden_layers"] = 1 }, is: forager.ErrArchitecture, says: []string{"model.layers.1.", dirName}},
 		"huge vocabulary":    {damage: func(c contents) { c.config["vocab_size"] = 1 << 24 }, is: forager.ErrArchitecture, says: []string{"model.embed_tokens.weight"}},
-		"huge depth":         {damage: func(c contents) { c.config["num_hidden_layers"] = 1 << 24 }, is: forager.ErrArchitecture, says: []string{"layers"}},
+		"huge depth":         {damage: func(c contents) { c.config["num_hidden_layers"] = 1 << 24 }, is: forager.ErrArchitecture, says: []string{"layers", dirName}},
 		"unknown model":      {damage: func(c contents) { c.config["model_type"] = "mamba" }, is: forager.ErrArchitecture, says: []string{"mamba", configFile}},
 		"truncated":          {after: func(t *testing.T, dir string) { truncate(t, filepath.Join(dir, weightsFile)) }, is: forager.ErrCorrupt, says: []string{weightsFile, "truncated"}},
 		"no weights":         {after: func(t *testing.T, dir string) { discard(t, filepath.Join(dir, weightsFile)) }, is: os.ErrNotExist, says: []string{weightsFile, indexFile}},
@@ -134,7 +134,10 @@ func TestLoadFails(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := filepath.Join(t.TempDir(), dirName)
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
 			files := contents{weights: map[string]safetensors.Tensor{}}
 			if err := json.Unmarshal(readFile(t, "testdata/smollm/config.json"), &files.config); err != nil {
 				t.Fatal(err)

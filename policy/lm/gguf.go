@@ -24,7 +24,7 @@ func loadGGUF(path string) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read model %s: %w", path, err)
 	}
-	return read(arch, ggufWeights{f, arch})
+	return read(arch, ggufWeights{f, arch}, path)
 }
 
 // ggufArchitecture translates the metadata of a GGUF file.

@@ -34,11 +34,11 @@ type weights interface {
 
 // read makes a model of exactly the weights of its architecture. All names and
 // shapes are compared first, so that no more memory is taken than the
-// checkpoint has weights for.
-func read(arch Architecture, w weights) (*Model, error) {
+// checkpoint has weights for. Errors call the checkpoint by the given name.
+func read(arch Architecture, w weights, checkpoint string) (*Model, error) {
 	names := w.Names()
 	if arch.Layers > len(names) {
-		return nil, fmt.Errorf("%d layers, but %d tensors: %w", arch.Layers, len(names), forager.ErrArchitecture)
+		return nil, fmt.Errorf("read weights %s: %d layers, but %d tensors: %w", checkpoint, arch.Layers, len(names), forager.ErrArchitecture)
 	}
 	tensors := arch.tensors()
 	known := make(map[string]bool, len(tensors))
@@ -55,7 +55,8 @@ func read(arch Architecture, w weights) (*Model, error) {
 	}
 	for _, name := range names {
 		if !known[name] && !(name == headName && arch.TieEmbeddings) && !strings.HasSuffix(name, "rotary_emb.inv_freq") {
-			return nil, fmt.Errorf("tensor %q is not part of a %s model with this configuration: %w", name, arch.ModelType, forager.ErrArchitecture)
+			return nil, fmt.Errorf("read weights %s: tensor %q is not part of a %s model with this configuration: %w",
+				checkpoint, name, arch.ModelType, forager.ErrArchitecture)
 		}
 	}
 	m := newModel(arch, make([]float32, arch.Parameters()))
