@@ -58,7 +58,7 @@ func benchmarkLoads(b *testing.B, arch Architecture, threads []int, weights []st
 					cfg := DefaultEngineConfig()
 					cfg.Threads, cfg.Weights = n, format
 					e := start(b, m, letters(-1), cfg)
-					b.ReportAllocs()
+					workload{calls: 1, prompt: 1, tokens: 1}.run(b, e, 0) // packs the weights
 					var round uint64
 					for b.Loop() {
 						round++
