@@ -76,6 +76,12 @@ func loadLanguage(path, template string) (language, error) {
 	return l, err
 }
 
+// LoadTokenizer reads the tokenizer of a policy folder or .gguf file.
+func LoadTokenizer(path string) (*tokenizer.Tokenizer, error) {
+	l, err := loadLanguage(path, TemplateNone)
+	return l.tokenizer, err
+}
+
 // loadFolderLanguage reads the tokenizer, and later the template, of a folder.
 func loadFolderLanguage(dir string) (language, func() (*chat.Template, error), error) {
 	tok, err := tokenizer.Load(filepath.Join(dir, tokenizerFile))

@@ -100,7 +100,7 @@ func (o *origin) tokenizer() (*tokenizer.Tokenizer, error) {
 		_, t, err := builtin.Load()
 		return t, err
 	}
-	return tokenizer.Load(filepath.Join(folder, "tokenizer.json"))
+	return node.LoadTokenizer(folder)
 }
 
 // settings are those of the run, or the defaults.
