@@ -87,7 +87,7 @@ func (f *File) ReadFloat32(out []float32, name string, shape ...int) error {
 	case e.count != int64(len(out)):
 		return f.fail(name, fmt.Errorf("%d elements, want %d: %w", e.count, len(out), forager.ErrArchitecture))
 	}
-	blocks := max(1, (1<<20)/e.encoding.bytes) // read at a time
+	blocks := max(1, (1<<16)/e.encoding.bytes) // read at a time
 	buffer := make([]byte, min(int64(blocks*e.encoding.bytes), e.end-e.begin))
 	at := e.begin
 	for left := out; len(left) > 0; {

@@ -145,7 +145,7 @@ func TestEncodings(t *testing.T) {
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
-		times := 3<<20/len(raw) + 1
+		times := 3<<16/len(raw) + 1
 		want := slices.Repeat(once, times)
 		b := file(1, 0).tensor("w", kind, 0, uint64(len(want))).data(0)
 		b.Write(bytes.Repeat(raw, times))

@@ -14,7 +14,7 @@ import (
 )
 
 // chunk is the number of bytes that are converted at a time.
-const chunk = 1 << 20
+const chunk = 1 << 16
 
 // File is an open safetensors file. Its methods are safe for concurrent use.
 type File struct {
