@@ -147,14 +147,14 @@ func (t *Tokenizer) Decode(ids []int32) string {
 		if len(piece) == 0 {
 			continue
 		}
-		if prefixed && piece[0] == ' ' {
-			piece = piece[1:]
+		if t.prefix != noPrefix {
+			_, added := t.isAdded[id]
+			if prefixed && !added && piece[0] == ' ' {
+				piece = piece[1:]
+			}
+			prefixed = added && t.prefix != metaspaceFirst
 		}
 		out.Write(piece)
-		prefixed = false
-		if t.prefix == prefixSections || t.prefix == metaspaceSections {
-			_, prefixed = t.isAdded[id]
-		}
 	}
 	return out.String()
 }
