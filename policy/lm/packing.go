@@ -70,15 +70,20 @@ type rowSet struct {
 
 func (p *packing) sequences() int { return len(p.all.starts) - 1 }
 
-// fill packs seqs. With every set, all rows are wanted and target is left
-// empty.
+// fill packs seqs as far as masked tokens need them: the last masked token and
+// what follows it are left out. With every set, all rows are packed and wanted,
+// and target stays empty.
 func (p *packing) fill(seqs []Sequence, every bool) {
 	p.tokens, p.position, p.target, p.longest = p.tokens[:0], p.position[:0], p.target[:0], 0
 	p.all.reset()
 	p.wanted.reset()
 	for _, s := range seqs {
-		p.longest = max(p.longest, len(s.Tokens))
-		for j, id := range s.Tokens {
+		n := len(s.Tokens)
+		if !every {
+			n = lastMasked(s.Mask)
+		}
+		p.longest = max(p.longest, n)
+		for j, id := range s.Tokens[:n] {
 			row := len(p.tokens)
 			p.tokens = append(p.tokens, id)
 			p.position = append(p.position, j)
@@ -86,7 +91,7 @@ func (p *packing) fill(seqs []Sequence, every bool) {
 			switch {
 			case every:
 				p.wanted.rows = append(p.wanted.rows, row)
-			case j+1 < len(s.Mask) && s.Mask[j+1]:
+			case s.Mask[j+1]:
 				p.wanted.rows = append(p.wanted.rows, row)
 				p.target = append(p.target, s.Tokens[j+1])
 			}
@@ -94,6 +99,16 @@ func (p *packing) fill(seqs []Sequence, every bool) {
 		p.all.next()
 		p.wanted.next()
 	}
+}
+
+// lastMasked is the last masked position, 0 when there is none.
+func lastMasked(mask []bool) int {
+	for j := len(mask) - 1; j > 0; j-- {
+		if mask[j] {
+			return j
+		}
+	}
+	return 0
 }
 
 func (s *rowSet) reset() {

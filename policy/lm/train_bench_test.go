@@ -6,7 +6,9 @@ import (
 )
 
 // benchmarkTraining measures full steps: forward, backward, AdamW. masked is
-// the share of positions that are trained on.
+// the share of positions that are trained on. Beside the speed it reports the
+// memory for activations, and for what training adds to the model's weights:
+// adapters, gradients, moments.
 func benchmarkTraining(b *testing.B, arch Architecture, masked float64, lengths []int, change func(*TrainerConfig)) {
 	m, err := New(arch.normalised(), rand.New(rand.NewPCG(1, 1)))
 	if err != nil {
@@ -33,6 +35,12 @@ func benchmarkTraining(b *testing.B, arch Architecture, masked float64, lengths 
 		step()
 	}
 	b.ReportMetric(float64(b.N)*float64(tokens)/b.Elapsed().Seconds(), "tokens/s")
+	trained := len(tr.gradients) + len(tr.moment1) + len(tr.moment2)
+	if tr.adapter != nil {
+		trained += len(tr.adapter.Weights)
+	}
+	b.ReportMetric(float64(4*len(tr.memory))/1e6, "activation-MB")
+	b.ReportMetric(float64(4*trained)/1e6, "state-MB")
 }
 
 func repeat(n, length int) []int {
@@ -52,9 +60,21 @@ var (
 	}
 )
 
-func BenchmarkTrain5M(b *testing.B) { benchmarkTraining(b, fiveMillion, 1, repeat(8, 256), nil) }
+func recompute(c *TrainerConfig) { c.Recompute = true }
 
-func BenchmarkTrainSmolLM2(b *testing.B) { benchmarkTraining(b, smolLM135M, 1, repeat(4, 512), nil) }
+func lora(c *TrainerConfig) { c.LoRA.Rank = 16 }
+
+func BenchmarkTrain5M(b *testing.B) {
+	b.Run("full", func(b *testing.B) { benchmarkTraining(b, fiveMillion, 1, repeat(8, 256), nil) })
+	b.Run("recompute", func(b *testing.B) { benchmarkTraining(b, fiveMillion, 1, repeat(8, 256), recompute) })
+	b.Run("lora", func(b *testing.B) { benchmarkTraining(b, fiveMillion, 1, repeat(8, 256), lora) })
+}
+
+func BenchmarkTrainSmolLM2(b *testing.B) {
+	b.Run("full", func(b *testing.B) { benchmarkTraining(b, smolLM135M, 1, repeat(4, 512), nil) })
+	b.Run("recompute", func(b *testing.B) { benchmarkTraining(b, smolLM135M, 1, repeat(4, 512), recompute) })
+	b.Run("lora", func(b *testing.B) { benchmarkTraining(b, smolLM135M, 1, repeat(4, 512), lora) })
+}
 
 // BenchmarkTrainEpisodes has the shape of the default run: the built-in policy
 // and search episodes, in which most tokens are observations.

@@ -18,7 +18,7 @@ type TrainerConfig struct {
 	// ClipNorm bounds the global norm of the gradient; 0 turns clipping off.
 	ClipNorm float64 `mapstructure:"clip_norm"`
 	// MicroBatchTokens bounds the tokens of one forward and backward pass, and
-	// with them the memory for activations (about 35 KB a token for the
+	// with them the memory for activations (about 25 KB a token for the
 	// built-in policy). One longer sequence still passes.
 	MicroBatchTokens int `mapstructure:"-"`
 	// Recompute keeps only the input of each layer in the forward pass and

@@ -113,6 +113,22 @@ func TestNonFiniteGradientLeavesWeights(t *testing.T) {
 	}
 }
 
+func TestNothingIsMasked(t *testing.T) {
+	tr := newTrainer(t, loud(t, small(true), 1), nil)
+	s := randomSequences(9, 37, 20)[0]
+	clear(s.Mask)
+	calls := 0
+	if err := tr.Accumulate([]Sequence{s, s}, func(_ int, logp, _ []float32) { calls += len(logp) }); err != nil {
+		t.Fatal(err)
+	}
+	if calls != 40 {
+		t.Errorf("the loss saw %d positions, want 40", calls)
+	}
+	if norm, finite := tr.Update(1e-2); norm != 0 || !finite {
+		t.Errorf("the gradient's norm is %g", norm)
+	}
+}
+
 func TestRefusesBadSequences(t *testing.T) {
 	tr := newTrainer(t, loud(t, small(true), 1), nil)
 	for name, s := range map[string]Sequence{
