@@ -65,6 +65,7 @@ var layers = map[string][]string{
 	"cmd/forager/internal/settings/generate": {"cmd/forager/internal/settings", "node", "warmstart"},
 
 	// 4: our sides of the peer comparisons
+	"bench/matmul": {"policy/lm/kernel"},
 	"bench/native": {"policy", "policy/lm"},
 	"bench/tokens": {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
 
