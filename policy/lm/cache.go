@@ -1,5 +1,7 @@
 package lm
 
+import "github.com/forager-rl/forager/policy/lm/kernel"
+
 // pageTokens is the number of positions in a page: two panels of the widest
 // kernel, so that scores are computed in place.
 const pageTokens = 128
@@ -40,14 +42,27 @@ func (c *cache) room() int { return c.limit - c.used - c.promised }
 
 // take gives a page with one holder.
 func (c *cache) take() *page {
-	c.used++
-	if last := len(c.free) - 1; last >= 0 {
-		p := c.free[last]
-		c.free = c.free[:last]
-		p.holders = 1
-		return p
+	if len(c.free) == 0 {
+		c.grow()
 	}
-	return &page{holders: 1, data: make([]float32, c.pageFloats())}
+	last := len(c.free) - 1
+	p := c.free[last]
+	c.free = c.free[:last]
+	c.used++
+	p.holders = 1
+	return p
+}
+
+// grow makes free pages, several at once so that they fill huge pages of the
+// system.
+func (c *cache) grow() {
+	const bytes = 16 << 20
+	size := c.pageFloats()
+	n := min(max(1, int(bytes/c.pageBytes())), c.limit-c.used)
+	data := kernel.Alloc(n * size)
+	for i := range n {
+		c.free = append(c.free, &page{data: data[i*size:][:size:size]})
+	}
 }
 
 // drop ends one hold of each page.

@@ -49,7 +49,7 @@ func (s *sampler) draw(logits []float32, req *policy.Request, position int, excl
 		mass = s.addUp()
 	}
 	if greedy {
-		id = max(slices.Index(logits, kernel.Max(logits)), 0)
+		id = max(kernel.ArgMax(logits), 0)
 	} else {
 		topP := float64(req.TopP)
 		if topP >= 1 {
