@@ -74,7 +74,7 @@ func DefaultConfig() Config {
 		MaxRollouts:    512 << 20,
 		MaxDigests:     64 << 20,
 		MaxAnnotations: 512 << 20,
-		MaxObjects:     1 << 30,
+		MaxObjects:     4 << 30,
 	}
 }
 

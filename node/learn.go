@@ -170,6 +170,11 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 			return nil, err
 		}
 	}
+	if shared == nil && base == "" {
+		if err := p.roomForWeights(initial); err != nil {
+			return nil, err
+		}
+	}
 	reporter, err := p.openReporter(state)
 	if err != nil {
 		return nil, err
@@ -194,6 +199,18 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 		Reporter: reporter, Resume: state, Logger: p.logger, Clock: p.clock,
 	})
 	return s, err
+}
+
+// roomForWeights reports whether the object store holds what is there while a
+// version of a whole model is published: it, and the two before.
+func (p *process) roomForWeights(m *lm.Model) error {
+	const versions, slack = 3, 1 << 20
+	need := versions * (4*int64(len(m.Weights)) + slack)
+	if need <= p.cfg.Bus.MaxObjects {
+		return nil
+	}
+	return forager.WithHint(fmt.Errorf("the object store takes %d bytes, %d versions of %s have %d", p.cfg.Bus.MaxObjects, versions, m.Arch, need),
+		fmt.Sprintf("set bus.max_objects to at least %d, or train adapters with trainer.lora.rank", need))
 }
 
 // reporter writes metrics.jsonl and TensorBoard events and tells the observer.

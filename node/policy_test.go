@@ -372,6 +372,13 @@ func TestImpossibleServers(t *testing.T) {
 	}
 }
 
+func TestObjectStoreTooSmall(t *testing.T) {
+	cfg := lowRank(t)
+	cfg.Bus.MaxObjects = 8 << 20
+	cfg.Trainer.LoRA.Rank = 0
+	refuse(t, cfg, "", nil, "bus.max_objects", "trainer.lora.rank")
+}
+
 func TestAdapterOfAnotherModel(t *testing.T) {
 	base, _, err := builtin.Load()
 	if err != nil {
