@@ -32,5 +32,7 @@
 //
 // The products follow BLIS (Van Zee and van de Geijn, 2015): B is packed into
 // panels as wide as a register tile, and a micro-kernel keeps a tile of C in
-// registers while it walks down the inner dimension.
+// registers while it walks down the inner dimension. Up to some 16 rows a
+// product takes as long as to read B from memory; a B that is used again and
+// again is packed once (Pack), as bfloat16 to read half of the bytes.
 package kernel

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -115,5 +116,46 @@ func TestParseFormat(t *testing.T) {
 	}
 	if _, err := ParseFormat("float8"); err == nil {
 		t.Error("no error")
+	}
+}
+
+// BenchmarkFromMemory reads weights that no cache holds, as in generating text:
+// the bytes of weights read per second, beside those of a loop that only reads.
+func BenchmarkFromMemory(b *testing.B) {
+	const n, k, floats = 1536, 576, 1 << 25
+	rng := rand.New(rand.NewPCG(15, 16))
+	weights := Alloc(floats)
+	for i := range weights {
+		weights[i] = rng.Float32() - 0.5
+	}
+	report := func(b *testing.B, bytes int) {
+		b.ReportMetric(float64(b.N)*float64(bytes)/b.Elapsed().Seconds()/1e9, "GB/s")
+	}
+	pool := newTestPool(b, 2)
+	b.Run("read", func(b *testing.B) {
+		const chunk = 1 << 16
+		for b.Loop() {
+			pool.Do(floats/chunk, func(_, i int) { Max(weights[i*chunk:][:chunk]) })
+		}
+		report(b, 4*floats)
+	})
+	a, c := random(rng, 64*k), make([]float32, 64*n)
+	for format := range formats {
+		var matrices []*Packed
+		for from := 0; from+n*k <= floats; from += n * k {
+			matrices = append(matrices, Pack(weights[from:], k, n, k, format))
+		}
+		bytes := len(matrices) * 4 * len(matrices[0].panels)
+		for _, m := range []int{1, 2, 4, 8, 16, 64} {
+			b.Run(fmt.Sprintf("%v/m=%d", format, m), func(b *testing.B) {
+				for b.Loop() {
+					for _, w := range matrices {
+						pool.MatMulPacked(c, n, a, k, w, m, false)
+					}
+				}
+				report(b, bytes)
+				b.ReportMetric(2*float64(b.N)*float64(len(matrices)*m*n*k)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
 	}
 }

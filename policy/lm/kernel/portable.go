@@ -2,21 +2,23 @@ package kernel
 
 import "math"
 
+const goWidth = 4 // columns of a panel
+
 // portable is the implementation in plain Go. The products convert to float32
 // before they add: the conversion forbids the compiler to fuse the two, so
 // that results are the same on every architecture.
 func portable() *instructionSet {
 	return &instructionSet{
 		name:     "go",
-		tileRows: 2,
-		tileCols: 4,
+		tileRows: 1,
+		tileCols: goWidth,
 		tiles: [formats][]tileShape{
-			Float32:  {{}, {goTile1, goTile1, 1}, {goTile2, goTile2, 1}},
-			BFloat16: {{}, {goTile1BFloat16, goTile1BFloat16, 1}, {goTile2BFloat16, goTile2BFloat16, 1}},
+			Float32:  {{}, {goTile, goTile, 1}},
+			BFloat16: {{}, {goTileBFloat16, goTileBFloat16, 1}},
 		},
 		transpose:       goTranspose,
 		packRows:        goPackRows,
-		roundPairs:      func(dst, src []float32) { goRoundPairs(dst, src, 4) },
+		roundPairs:      func(dst, src []float32) { goRoundPairs(dst, src, goWidth) },
 		dot:             goDot,
 		axpy:            goAxpy,
 		scale:           goScale,
@@ -36,68 +38,45 @@ func portable() *instructionSet {
 	}
 }
 
-func goTile1(c []float32, _ int, a []float32, _, stepA int, b []float32, stepB, _, k int, load bool) {
-	c = c[:4]
+// goTile is the micro-kernel of one row and one panel. More accumulators would
+// not stay in registers.
+func goTile(c []float32, _ int, a []float32, _, stepA int, b []float32, stepB, _, k int, load bool) {
+	tile := (*[goWidth]float32)(c)
 	var c0, c1, c2, c3 float32
 	if load {
-		c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
+		c0, c1, c2, c3 = tile[0], tile[1], tile[2], tile[3]
 	}
-	for p := range k {
-		x := a[p*stepA]
-		row := b[p*stepB:][:4]
+	i, j := 0, 0
+	for range k {
+		x, row := a[i], (*[goWidth]float32)(b[j:])
+		i, j = i+stepA, j+stepB
 		c0 += float32(x * row[0])
 		c1 += float32(x * row[1])
 		c2 += float32(x * row[2])
 		c3 += float32(x * row[3])
 	}
-	c[0], c[1], c[2], c[3] = c0, c1, c2, c3
+	*tile = [goWidth]float32{c0, c1, c2, c3}
 }
 
-func goTile2(c []float32, ldc int, a []float32, rowStride, stepA int, b []float32, stepB, _, k int, load bool) {
-	d := c[ldc:][:4]
-	c = c[:4]
-	var c0, c1, c2, c3, d0, d1, d2, d3 float32
-	if load {
-		c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
-		d0, d1, d2, d3 = d[0], d[1], d[2], d[3]
-	}
-	for p := range k {
-		x, y := a[p*stepA], a[p*stepA+rowStride]
-		row := b[p*stepB:][:4]
-		c0 += float32(x * row[0])
-		c1 += float32(x * row[1])
-		c2 += float32(x * row[2])
-		c3 += float32(x * row[3])
-		d0 += float32(y * row[0])
-		d1 += float32(y * row[1])
-		d2 += float32(y * row[2])
-		d3 += float32(y * row[3])
-	}
-	c[0], c[1], c[2], c[3] = c0, c1, c2, c3
-	d[0], d[1], d[2], d[3] = d0, d1, d2, d3
-}
-
-func goTile1BFloat16(c []float32, _ int, a []float32, _, stepA int, b []float32, stepB, _, k int, load bool) {
-	c = c[:4]
+// goTileBFloat16 is goTile for a panel of bfloat16.
+func goTileBFloat16(c []float32, _ int, a []float32, _, stepA int, b []float32, stepB, _, k int, load bool) {
+	tile := (*[goWidth]float32)(c)
 	var c0, c1, c2, c3 float32
 	if load {
-		c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
+		c0, c1, c2, c3 = tile[0], tile[1], tile[2], tile[3]
 	}
-	for p := range k {
-		x := a[p*stepA]
-		b0, b2 := splitPair(b[p*stepB])
-		b1, b3 := splitPair(b[p*stepB+1])
+	i, j := 0, 0
+	for range k {
+		x, row := a[i], (*[goWidth / 2]float32)(b[j:])
+		i, j = i+stepA, j+stepB
+		b0, b2 := splitPair(row[0])
+		b1, b3 := splitPair(row[1])
 		c0 += float32(x * b0)
 		c1 += float32(x * b1)
 		c2 += float32(x * b2)
 		c3 += float32(x * b3)
 	}
-	c[0], c[1], c[2], c[3] = c0, c1, c2, c3
-}
-
-func goTile2BFloat16(c []float32, ldc int, a []float32, rowStride, stepA int, b []float32, stepB, panelStride, k int, load bool) {
-	goTile1BFloat16(c, ldc, a, rowStride, stepA, b, stepB, panelStride, k, load)
-	goTile1BFloat16(c[ldc:], ldc, a[rowStride:], rowStride, stepA, b, stepB, panelStride, k, load)
+	*tile = [goWidth]float32{c0, c1, c2, c3}
 }
 
 // splitPair gives the two bfloat16 of a word, see goRoundPairs.
@@ -109,14 +88,14 @@ func splitPair(word float32) (low, high float32) {
 func goTranspose(dst, src []float32, ld, rows, k int) {
 	for i := range rows {
 		for p, x := range src[i*ld : i*ld+k] {
-			dst[p*4+i] = x
+			dst[p*goWidth+i] = x
 		}
 	}
 }
 
 func goPackRows(dst, src []float32, ld, k int) {
 	for p := range k {
-		copy(dst[p*4:][:4], src[p*ld:][:4])
+		copy(dst[p*goWidth:][:goWidth], src[p*ld:])
 	}
 }
 
