@@ -36,15 +36,16 @@ func (t *Trainer) backwardLayer(l int, dOut []float32) (dx []float32) {
 	rows, n := len(p.tokens), len(set.rows)
 
 	// MLP: out = mid + down(silu(gate)·up), gate and up of the norm of mid.
-	t.activate(la, n)
-	w.down.backward(t, acts.dAct, dOut, acts.act, n, false)
+	w.down.backwardInput(t, acts.dAct, dOut, n, false)
 	t.workers.rows(n, func(from, to int) {
 		for i := from; i < to; i++ {
 			gate, up := la.gateUp[i*2*f:][:f], la.gateUp[i*2*f+f:][:f]
+			kernel.SiluMul(acts.act[i*f:][:f], gate, up)
 			kernel.SiluMulBackward(gate, up, acts.dAct[i*f:][:f], gate, up)
 			kernel.Mul(acts.h[i*d:][:d], la.mid[i*d:][:d], w.mlpNorm, la.mlpNorm[i])
 		}
 	})
+	w.down.backwardWeights(t, dOut, acts.act, n)
 	w.gateUp.backward(t, acts.dh, la.gateUp, acts.h, n, false)
 	t.normBackward(dOut, w.dMLPNorm, acts.dh, la.mid, w.mlpNorm, la.mlpNorm, n)
 

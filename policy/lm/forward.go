@@ -135,19 +135,14 @@ func (t *Trainer) forwardLayer(l int, next []float32) {
 	if next == nil {
 		return
 	}
-	t.activate(la, n)
-	w.down.forward(t, next, acts.act, n, true)
-}
-
-// activate fills acts.act with silu(gate)·up.
-func (t *Trainer) activate(la *layerActivations, n int) {
-	f := t.model.Arch.IntermediateSize
+	f := a.IntermediateSize
 	t.workers.rows(n, func(from, to int) {
 		for i := from; i < to; i++ {
 			gateUp := la.gateUp[i*2*f:][:2*f]
-			kernel.SiluMul(t.acts.act[i*f:][:f], gateUp[:f], gateUp[f:])
+			kernel.SiluMul(acts.act[i*f:][:f], gateUp[:f], gateUp[f:])
 		}
 	})
+	w.down.forward(t, next, acts.act, n, true)
 }
 
 // whole reports whether a set is all rows of the packing.

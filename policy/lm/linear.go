@@ -57,35 +57,52 @@ func (l *linear) compress(t *Trainer, x []float32, rows int) {
 	kernel.Scale(l.lowRank.scale, t.acts.low[:rows*width])
 }
 
-// backward adds the gradients of what is trained, given the gradient dy of the
-// output and the input x, and writes the gradient of the input to dx, or adds
-// it.
+// backward is backwardInput and backwardWeights.
 func (l *linear) backward(t *Trainer, dx, dy, x []float32, rows int, add bool) {
+	l.backwardInput(t, dx, dy, rows, add)
+	l.backwardWeights(t, dy, x, rows)
+}
+
+// backwardInput writes the gradient of the input to dx, or adds it, given the
+// gradient dy of the output. It leaves acts.dLow for backwardWeights.
+func (l *linear) backwardInput(t *Trainer, dx, dy []float32, rows int, add bool) {
 	pool := t.workers.pool
 	if !l.frozenBelow {
 		pool.MatMul(dx, l.in, dy, l.out, l.weight, l.in, rows, l.in, l.out, add)
 	}
+	low := l.lowRank
+	if low == nil {
+		return
+	}
+	width := low.width()
+	for i, part := range low.parts {
+		pool.MatMul(t.acts.dLow[i*low.rank:], width, dy[part.from:], l.out, part.b, low.rank, rows, low.rank, part.to-part.from, false)
+	}
+	kernel.Scale(low.scale, t.acts.dLow[:rows*width])
+	if !l.frozenBelow {
+		pool.MatMul(dx, l.in, t.acts.dLow, width, low.a, l.in, rows, l.in, width, true)
+	}
+}
+
+// backwardWeights adds the gradients of what is trained, given the input x.
+func (l *linear) backwardWeights(t *Trainer, dy, x []float32, rows int) {
+	pool := t.workers.pool
 	if l.dWeight != nil {
 		pool.MatMulTransA(l.dWeight, l.in, dy, l.out, x, l.in, l.out, l.in, rows, true)
 	}
 	if l.dBias != nil {
 		t.addRows(l.dBias, dy, rows)
 	}
-	if low := l.lowRank; low != nil {
-		width := low.width()
-		l.compress(t, x, rows)
-		dLow := t.acts.dLow
-		for i, part := range low.parts {
-			n := part.to - part.from
-			pool.MatMulTransA(part.dB, low.rank, dy[part.from:], l.out, t.acts.low[i*low.rank:], width, n, low.rank, rows, true)
-			pool.MatMul(dLow[i*low.rank:], width, dy[part.from:], l.out, part.b, low.rank, rows, low.rank, n, false)
-		}
-		kernel.Scale(low.scale, dLow[:rows*width])
-		pool.MatMulTransA(low.dA, l.in, dLow, width, x, l.in, width, l.in, rows, true)
-		if !l.frozenBelow {
-			pool.MatMul(dx, l.in, dLow, width, low.a, l.in, rows, l.in, width, true)
-		}
+	low := l.lowRank
+	if low == nil {
+		return
 	}
+	width := low.width()
+	l.compress(t, x, rows)
+	for i, part := range low.parts {
+		pool.MatMulTransA(part.dB, low.rank, dy[part.from:], l.out, t.acts.low[i*low.rank:], width, part.to-part.from, low.rank, rows, true)
+	}
+	pool.MatMulTransA(low.dA, l.in, t.acts.dLow, width, x, l.in, width, l.in, rows, true)
 }
 
 // addRows adds the sum of the rows of y to sum. Threads share out the columns,
