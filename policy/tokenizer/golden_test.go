@@ -128,3 +128,19 @@ func golden(t *testing.T, name string, tok *Tokenizer) {
 		}
 	}
 }
+
+func BenchmarkEncodePublished(b *testing.B) {
+	text := strings.Join(prose(1<<18), "\n")
+	for name, load := range map[string]func(testing.TB) *Tokenizer{
+		"qwen3":         qwen3,
+		"sentencepiece": func(t testing.TB) *Tokenizer { return fixtureTokenizer(t, "prepend") },
+	} {
+		b.Run(name, func(b *testing.B) {
+			tok := load(b)
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				tok.Encode(text)
+			}
+		})
+	}
+}
