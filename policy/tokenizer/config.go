@@ -137,6 +137,7 @@ func (t *Tokenizer) MarshalConfig() ([]byte, error) {
 	config := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false}
 	if t.bos >= 0 {
 		config["bos_token"] = t.spelling[t.bos]
+		config["add_bos_token"] = len(t.opening) > 0
 	}
 	if t.eos >= 0 {
 		config["eos_token"] = t.spelling[t.eos]

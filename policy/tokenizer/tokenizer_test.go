@@ -206,6 +206,17 @@ func TestStopTokens(t *testing.T) {
 		if got.EOS() != c.eos || !slices.Equal(got.StopTokens(), c.stops) || got.BOS() != c.bos || len(got.Opening()) > 0 != (name == "chat") {
 			t.Errorf("%s: ends with %d, %v, begins with %d, %v", name, got.EOS(), got.StopTokens(), got.BOS(), got.Opening())
 		}
+		config, err := got.MarshalConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), config, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(path)
+		if err != nil || again.EOS() != got.EOS() || again.BOS() != got.BOS() || !slices.Equal(again.Opening(), got.Opening()) {
+			t.Errorf("%s: written, %v, it is another", name, err)
+		}
 	}
 	for file, content := range map[string]string{"config.json": `{"eos_token_id":"x"}`, "generation_config.json": `[`, "tokenizer_config.json": `{"bos_token":"<nope>"}`} {
 		dir := t.TempDir()
