@@ -62,7 +62,10 @@ func ResumeTrainer(dir string, base *Model, cfg TrainerConfig) (_ *Trainer, err 
 			return nil, err
 		}
 	}
-	return t, t.Restore(state)
+	if err := t.Restore(state); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // adapt copies the weights of an adapter of the same shape.
