@@ -68,7 +68,7 @@ def main():
                 request = dict(zip(("case", "m", "n", "k"), case[1:]), seconds=args.seconds)
                 for side in (ours, openblas) if turn % 2 == 0 else (openblas, ours):
                     speeds[case, side.name].append(side.run(**request)["gflops"])
-                    time.sleep(0.05)  # the other side's threads go to sleep
+                    time.sleep(0.25)  # until the threads of this side sleep, too: OpenBLAS's look for work for 0.1 s
     rows = []
     for case in cases:
         mine, theirs = speeds[case, "ours"], speeds[case, "openblas"]

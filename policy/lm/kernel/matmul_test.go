@@ -145,7 +145,7 @@ func TestProducts(t *testing.T) {
 			pick := func() int { return sizes[rng.IntN(len(sizes))] }
 			checkProducts(t, pool, rng, pick(), pick(), pick(), rng.IntN(2) == 0)
 		}
-		for _, shape := range [][3]int{{1, 352, 800}, {300, 130, 513}, {13, 4097, 3}, {2, 4200, 400}, {200, 100, 1030}} {
+		for _, shape := range [][3]int{{1, 352, 800}, {300, 130, 513}, {13, 4097, 3}, {2, 4200, 400}, {200, 100, 1030}, {8200, 260, 5}} {
 			checkProducts(t, pool, rng, shape[0], shape[1], shape[2], true)
 			checkProducts(t, nil, rng, shape[0], shape[1], shape[2], false)
 		}

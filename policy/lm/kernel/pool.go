@@ -28,18 +28,18 @@ type Pool struct {
 	closeOnce sync.Once
 
 	// Scratch of the matrix products, which grows to the largest and stays.
-	product product
-	pack    func(worker, i int) // p.product.packPanel, bound once
-	compute func(worker, i int) // p.product.computeBlock, bound once
-	panels  []float32
-	edges   [][]float32 // by worker: a tile for the last columns
+	product         product
+	pack            func(worker, i int) // p.product.packPanel, bound once
+	compute         func(worker, i int) // p.product.computeBlock, bound once
+	panels          []float32
+	edges, gathered [][]float32 // see product
 }
 
 // NewPool starts n-1 workers: the caller of Do is the n-th. NewPool(1) starts
 // none and runs everything inline. n below 1 counts as 1.
 func NewPool(n int) *Pool {
 	n = max(n, 1)
-	p := &Pool{size: n, wake: make(chan struct{}, n), edges: make([][]float32, n), spins: n <= runtime.GOMAXPROCS(0)}
+	p := &Pool{size: n, wake: make(chan struct{}, n), edges: make([][]float32, n), gathered: make([][]float32, n), spins: n <= runtime.GOMAXPROCS(0)}
 	p.pack = p.product.packPanel
 	p.compute = p.product.computeBlock
 	for worker := 1; worker < n; worker++ {

@@ -2,13 +2,15 @@ package kernel
 
 // Block sizes of a product. Results do not depend on them.
 const (
-	depthBlock  = 512     // inner dimension: a panel of it and the rows it meets stay near
-	columnBlock = 4096    // columns packed at once, which bounds the scratch
-	rowBlock    = 192     // rows of one piece of work: their part of A stays in a core's cache
-	pieceWork   = 1 << 20 // multiply-adds of a piece of work, about
-	pieces      = 8       // of work for each worker: more do not help them to finish together
-	inlineWork  = 1 << 20 // multiply-adds below which no worker is woken
-	memoryRows  = 16      // a product of fewer rows takes as long as to read B from memory
+	depthBlock   = 512     // inner dimension: a panel of it and the rows it meets stay near
+	columnBlock  = 4096    // columns packed at once, which bounds the scratch
+	rowBlock     = 192     // rows of one piece of work: their part of A stays in a core's cache
+	pieceWork    = 1 << 20 // multiply-adds of a piece of work, about
+	pieces       = 8       // of work for each worker: more do not help them to finish together
+	inlineWork   = 1 << 20 // multiply-adds below which no worker is woken
+	memoryRows   = 16      // a product of fewer rows takes as long as to read B from memory
+	gatherStride = 1 << 13 // floats between rows of a transposed A from which they are copied together
+	gatherPanels = 8       // if as many panels use them
 )
 
 // product is one matrix product under way.
@@ -36,9 +38,10 @@ type product struct {
 	direct     bool      // b is read in place, but for a last narrow panel
 	panels     []float32 // packed panels, depth×tileCols each
 	panelCount int
-	rowBlocks  int // pieces of work that the rows are cut into
-	groups     int // and the panels
-	edges      [][]float32
+	rowBlocks  int         // pieces of work that the rows are cut into
+	groups     int         // and the panels
+	edges      [][]float32 // by worker: a tile for the last columns
+	gathered   [][]float32 // by worker: rows of A, see rowsOfA
 }
 
 // multiply computes t with p's workers and scratch.
@@ -65,7 +68,7 @@ func (p *Pool) runProduct(t product) {
 	for worker, edge := range p.edges {
 		p.edges[worker] = aligned(edge, isa.tileRows*width)
 	}
-	t.edges = p.edges
+	t.edges, t.gathered = p.edges, p.gathered
 	// To pack B pays only if several tiles of rows use it.
 	t.direct = t.packed == nil && !t.transposed && t.m <= isa.tileRows
 	columns, depth := columnBlock, evenBlock(t.k, depthBlock, 8)
@@ -163,6 +166,7 @@ func (t *product) computeBlock(worker, block int) {
 	i1 := min((rows+1)*tiles/t.rowBlocks*tileRows, t.m)
 	q0 := group * t.panelCount / t.groups
 	q1 := (group + 1) * t.panelCount / t.groups
+	a := t.rowsOfA(worker, i0, i1, q1-q0)
 	edge := t.edges[worker]
 	rest := i1 - (i1-i0)%tileRows
 	// The last rows, fewer than a tile: several panels at once if that helps.
@@ -176,33 +180,57 @@ func (t *product) computeBlock(worker, block int) {
 		}
 		for p := q; p < next; p++ {
 			for i := i0; i < rest; i += tileRows {
-				t.tile(edge, i, tileRows, p)
+				t.tile(edge, a, i, tileRows, p)
 			}
 		}
 		switch {
 		case next > q+1:
 			b, step, stride := t.panel(q)
-			last.wide(t.c[rest*t.ldc+t.j0+q*t.isa.tileCols:], t.ldc,
-				t.a[rest*t.rowStride+t.p0*t.stepA:], t.rowStride, t.stepA,
+			last.wide(t.c[rest*t.ldc+t.j0+q*t.isa.tileCols:], t.ldc, a.from(rest), a.rowStride, a.step,
 				b, step, stride, t.depth, t.load)
 		case rows > 0:
-			t.tile(edge, rest, rows, q)
+			t.tile(edge, a, rest, rows, q)
 		}
 		q = next
 	}
 }
 
+// rowsOfA are the rows of A for a block, from i0 on: A[i,p0+p] is
+// x[(i-i0)·rowStride + p·step].
+type rowsOfA struct {
+	x                   []float32
+	i0, rowStride, step int
+}
+
+func (r rowsOfA) from(i int) []float32 { return r.x[(i-r.i0)*r.rowStride:] }
+
+// rowsOfA gives rows i0..i1 of A. When a transposed A has very long rows, those
+// of the block lie in as many pages and compete for the same places of the
+// cache; if enough panels use them, they are copied together first.
+func (t *product) rowsOfA(worker, i0, i1, panels int) rowsOfA {
+	rows := rowsOfA{t.a[i0*t.rowStride+t.p0*t.stepA:], i0, t.rowStride, t.stepA}
+	if t.stepA < gatherStride || panels < gatherPanels {
+		return rows
+	}
+	n := i1 - i0
+	near := aligned(t.gathered[worker], n*t.depth)
+	t.gathered[worker] = near
+	for p := range t.depth {
+		copy(near[p*n:][:n], rows.x[p*t.stepA:])
+	}
+	return rowsOfA{near, i0, 1, n}
+}
+
 // tile computes rows rows from row i on of panel q. A panel that C has not all
 // columns of goes through edge, so that every element meets the same kernel.
-func (t *product) tile(edge []float32, i, rows, q int) {
+func (t *product) tile(edge []float32, a rowsOfA, i, rows, q int) {
 	width := t.isa.tileCols
 	kernel := t.isa.tiles[t.format][rows].one
-	a := t.a[i*t.rowStride+t.p0*t.stepA:]
 	b, step, stride := t.panel(q)
 	c := t.c[i*t.ldc+t.j0+q*width:]
 	n := t.cols - q*width
 	if n >= width {
-		kernel(c, t.ldc, a, t.rowStride, t.stepA, b, step, stride, t.depth, t.load)
+		kernel(c, t.ldc, a.from(i), a.rowStride, a.step, b, step, stride, t.depth, t.load)
 		return
 	}
 	if t.load {
@@ -210,7 +238,7 @@ func (t *product) tile(edge []float32, i, rows, q int) {
 			copy(edge[r*width:r*width+n], c[r*t.ldc:])
 		}
 	}
-	kernel(edge, width, a, t.rowStride, t.stepA, b, step, stride, t.depth, t.load)
+	kernel(edge, width, a.from(i), a.rowStride, a.step, b, step, stride, t.depth, t.load)
 	for r := range rows {
 		copy(c[r*t.ldc:r*t.ldc+n], edge[r*width:])
 	}
