@@ -57,7 +57,7 @@ var layers = map[string][]string{
 		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
 		"search", "search/worldfacts", "actor", "rewardsrv", "replay", "eval", "learner", "learner/grpo",
 	},
-	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search/worldfacts"},
+	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
 
 	// 4: the command
 	"cmd/forager":                            {"*"},
@@ -65,6 +65,7 @@ var layers = map[string][]string{
 	"cmd/forager/internal/settings/generate": {"cmd/forager/internal/settings", "node", "warmstart"},
 
 	// 4: our sides of the peer comparisons
+	"bench/logits": {"policy/gguf", "policy/lm", "policy/tokenizer"},
 	"bench/matmul": {"policy/lm/kernel"},
 	"bench/native": {"policy", "policy/lm"},
 	"bench/tokens": {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
