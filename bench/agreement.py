@@ -2,16 +2,17 @@
 """Compares the logits of policy/lm with those of llama.cpp and of PyTorch, on
 SmolLM2-135M-Instruct and text of this repository.
 
-    bench/agreement.py [--length N] [--skip-transformers]
+    bench/agreement.py [--length N] [--skip-blas] [--skip-transformers]
 
-llama.cpp runs the same quantised file, twice: as it does by default, and with a
-KV cache in float32; then the file's values as F32, since products of quantised
-weights round the activations too. PyTorch runs the folder that lm.Load of the
-file and Model.Save make of it. The random models of policy/lm/testdata, of
-every architecture, follow. Agreement is the share of positions whose most
-probable token is the same, gaps are differences in the log-probability of the
-reference's most probable token, and the margin is how much more probable the
-reference finds its token where the two differ.
+llama.cpp runs the same quantised file with its BLAS backend, which multiplies
+in float32 (needs OpenBLAS: Debian's libopenblas-dev and pkg-config); then
+without, where it rounds the activations to 8 bits too; and then the file's
+values as F32. PyTorch runs the folder that lm.Load of the file and Model.Save
+make of it. The random models of policy/lm/testdata, of every architecture,
+follow. Agreement is the share of positions whose most probable token is the
+same, gaps are differences in the log-probability of the reference's most
+probable token, and the margin is how much more probable the reference finds its
+token where the two differ.
 """
 
 import argparse
@@ -24,15 +25,17 @@ from random import Random
 import compare
 
 TEXTS = ["README.md", "docs/architecture.md", "docs/metrics.md"]
+NATIVE = "-DGGML_NATIVE=ON"
 FIXTURES = ["llama", "smollm", "qwen2", "qwen3"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=384, help="positions of each of three texts")
+    parser.add_argument("--skip-blas", action="store_true", help="leave llama.cpp with BLAS out")
     parser.add_argument("--skip-transformers", action="store_true", help="leave PyTorch out")
     args = parser.parse_args()
-    llama = compare.environment("llamacpp", ["llama-cpp-python[server]", "numpy"], {"CMAKE_ARGS": "-DGGML_NATIVE=ON"})
+    llama = compare.environment("llamacpp", ["llama-cpp-python[server]", "numpy"], {"CMAKE_ARGS": NATIVE})
     wide = compare.smollm2(llama, "f32")
     source = compare.smollm2_source()
     peer = compare.BENCH / "peers" / "logits.py"
@@ -56,7 +59,11 @@ def main():
         tokens, mine, reference = work / "tokens.json", work / "mine.f32", work / "reference.f32"
         run(llama, peer, "tokenize", source, *(compare.ROOT / t for t in TEXTS), tokens, args.length)
         run(ours, "-model", source, "-tokens", tokens, "-out", mine, "-save", work / "folder")
-        for name, path, cache in [("same file", source, "f16"), ("same file, float32 cache", source, "f32"), ("its values as F32", wide, "f32")]:
+        if not args.skip_blas:
+            blas = compare.environment("llamacpp_blas", ["llama-cpp-python", "numpy"], {"CMAKE_ARGS": NATIVE + " -DGGML_BLAS=ON -DGGML_BLAS_VENDOR=OpenBLAS"})
+            run(blas, peer, "llamacpp", source, tokens, reference, "f32")
+            row("llama.cpp with BLAS, same file", mine, reference)
+        for name, path, cache in [("same file", source, "f16"), ("its values as F32", wide, "f32")]:
             run(llama, peer, "llamacpp", path, tokens, reference, cache)
             row(f"llama.cpp, {name}", mine, reference)
         if not args.skip_transformers:
