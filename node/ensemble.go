@@ -33,8 +33,8 @@ type engines struct {
 	list []*lm.Engine
 	cfg  lm.EngineConfig
 	// What published adapters change, while a run trains some.
-	base  *lm.Model
-	print string
+	base *lm.Model
+	mark string
 }
 
 // engineCount is how many engines fill this machine's cores.
@@ -70,7 +70,7 @@ func (s *engines) start(ctx context.Context, g *group) {
 }
 
 func (s *engines) take(_ context.Context, version forager.Version, object []byte) error {
-	model, err := decodeWeights(object, s.base, s.print)
+	model, err := decodeWeights(object, s.base, s.mark)
 	if err != nil {
 		return err
 	}

@@ -2,26 +2,19 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/batch"
-	"github.com/forager-rl/forager/policy"
 	"github.com/forager-rl/forager/policy/builtin"
 	"github.com/forager-rl/forager/policy/lm"
 	"github.com/forager-rl/forager/policy/remote"
-	"github.com/forager-rl/forager/policy/tokenizer"
 	"github.com/forager-rl/forager/rundir"
 )
 
@@ -91,175 +84,6 @@ func loaded(t *testing.T, dir string) *lm.Model {
 		t.Fatal(err)
 	}
 	return m
-}
-
-// server speaks vLLM's or SGLang's protocol over native engines, one for each
-// set of weights, so that what actors record can be compared with the learner.
-type server struct {
-	*httptest.Server
-	t     *testing.T
-	kind  remote.Kind
-	base  *lm.Model
-	tok   *tokenizer.Tokenizer
-	ctx   context.Context //nolint:containedctx // of the engines
-	wait  sync.WaitGroup
-	mu    sync.Mutex
-	named map[string]*lm.Engine
-	label string
-}
-
-func newServer(t *testing.T, kind remote.Kind, folder string) *server {
-	t.Helper()
-	base, l, err := loadPolicy(folder, TemplateAuto)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &server{t: t, kind: kind, base: base, tok: l.tokenizer, ctx: ctx, named: map[string]*lm.Engine{}, label: "default"}
-	if err := s.add("tiny", base); err != nil {
-		t.Fatal(err)
-	}
-	s.named["default"] = s.named["tiny"]
-	s.Server = httptest.NewServer(s)
-	t.Cleanup(func() {
-		s.Close()
-		cancel()
-		s.wait.Wait()
-	})
-	return s
-}
-
-func (s *server) add(name string, m *lm.Model) error {
-	engine, err := lm.NewEngine(m, 0, s.tok, lm.DefaultEngineConfig())
-	if err != nil {
-		return err
-	}
-	s.wait.Go(func() { _ = engine.Run(s.ctx) })
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.named[name] = engine
-	return nil
-}
-
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		LoRAName, LoRAPath string
-		Model              string
-		Prompt             []int32
-		MaxTokens          int     `json:"max_tokens"`
-		Temperature        float32 `json:"temperature"`
-		Stop               []string
-		Seed               uint64
-		Name               string  `json:"lora_name"`
-		Path               string  `json:"lora_path"`
-		InputIDs           []int32 `json:"input_ids"`
-		TopLogprobs        int     `json:"top_logprobs_num"`
-		ModelPath          string  `json:"model_path"`
-		WeightVersion      string  `json:"weight_version"`
-		Sampling           struct {
-			MaxTokens   int     `json:"max_new_tokens"`
-			Temperature float32 `json:"temperature"`
-			Stop        []string
-		} `json:"sampling_params"`
-	}
-	if r.Method == http.MethodPost {
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-	}
-	fail := func(err error) { http.Error(w, err.Error(), http.StatusInternalServerError) }
-	reply := func(v any) { _ = json.NewEncoder(w).Encode(v) }
-	switch r.URL.Path {
-	case "/v1/models":
-		reply(map[string]any{"data": []any{map[string]any{"id": "tiny", "owned_by": s.kind, "max_model_len": s.base.Arch.ContextLength}}})
-	case "/v1/load_lora_adapter":
-		adapter, err := lm.LoadAdapter(body.Path, s.base.Arch)
-		if err != nil {
-			fail(err)
-			return
-		}
-		merged, err := adapter.Merge(s.base)
-		if err == nil {
-			err = s.add(body.Name, merged)
-		}
-		if err != nil {
-			fail(err)
-		}
-	case "/v1/unload_lora_adapter":
-	case "/model_info":
-		reply(map[string]any{"weight_version": s.current()})
-	case "/update_weights_from_disk":
-		m, _, err := loadPolicy(body.ModelPath, TemplateAuto)
-		if err == nil {
-			err = s.add(body.WeightVersion, m)
-		}
-		if err != nil {
-			fail(err)
-			return
-		}
-		s.mu.Lock()
-		s.label = body.WeightVersion
-		s.mu.Unlock()
-		reply(map[string]any{"success": true})
-	case "/v1/completions":
-		done, err := s.complete(body.Model, policy.Request{
-			Context: body.Prompt, MaxTokens: body.MaxTokens, Temperature: body.Temperature, Stop: body.Stop, Seed: body.Seed,
-		})
-		if err != nil {
-			fail(err)
-			return
-		}
-		stop := map[policy.StopReason]any{policy.StopString: "a stop string"}[done.Stop]
-		finish := map[bool]string{true: "length", false: "stop"}[done.Stop == policy.StopLength]
-		top := make([]map[string]float32, len(done.Tokens))
-		for i, p := range done.Logprobs {
-			top[i] = map[string]float32{"x": p}
-		}
-		reply(map[string]any{"model": body.Model, "choices": []any{map[string]any{
-			"finish_reason": finish, "stop_reason": stop, "token_ids": done.Tokens, "prompt_token_ids": body.Prompt,
-			"logprobs": map[string]any{"token_logprobs": done.Logprobs, "top_logprobs": top},
-		}}})
-	case "/generate":
-		label := s.current()
-		done, err := s.complete(label, policy.Request{
-			Context: body.InputIDs, MaxTokens: body.Sampling.MaxTokens, Temperature: body.Sampling.Temperature, Stop: body.Sampling.Stop,
-			Seed: uint64(time.Now().UnixNano()),
-		})
-		if err != nil {
-			fail(err)
-			return
-		}
-		var pairs [][]any
-		for i, id := range done.Tokens {
-			pairs = append(pairs, []any{done.Logprobs[i], id, nil})
-		}
-		finish := map[string]any{"type": "stop", "matched": 0}
-		if done.Stop == policy.StopLength {
-			finish = map[string]any{"type": "length"}
-		}
-		reply(map[string]any{"meta_info": map[string]any{
-			"finish_reason": finish, "output_token_logprobs": pairs, "output_top_logprobs": [][][]any{pairs}, "weight_version": label,
-		}})
-	default:
-		http.NotFound(w, r)
-	}
-}
-
-func (s *server) current() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.label
-}
-
-func (s *server) complete(name string, req policy.Request) (policy.Completion, error) {
-	s.mu.Lock()
-	engine := s.named[name]
-	s.mu.Unlock()
-	if engine == nil {
-		return policy.Completion{}, fmt.Errorf("no weights %q", name)
-	}
-	return engine.Generate(s.ctx, req)
 }
 
 // Inference servers play, the learner here trains: adapters through vLLM, whole

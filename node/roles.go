@@ -248,8 +248,8 @@ func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, langu
 	if err != nil {
 		return nil, l, err
 	}
-	print := fingerprint(initial)
-	model, err := decodeWeights(object, initial, print)
+	mark := fingerprint(initial)
+	model, err := decodeWeights(object, initial, mark)
 	if err != nil {
 		return nil, l, err
 	}
@@ -261,7 +261,7 @@ func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, langu
 		return nil, l, err
 	}
 	if p.cfg.Trainer.LoRA.Rank > 0 {
-		s.base, s.print = initial, print
+		s.base, s.mark = initial, mark
 	}
 	return s, l, nil
 }

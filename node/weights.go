@@ -128,8 +128,8 @@ func parseShared(object []byte) (sharedWeights, error) {
 }
 
 // decodeWeights reads the object of weights for engines: a whole model, or an
-// adapter to base, which may be nil in a run without adapters.
-func decodeWeights(object []byte, base *lm.Model, print string) (*lm.Model, error) {
+// adapter to base, whose fingerprint is mark; base may be nil in a run without adapters.
+func decodeWeights(object []byte, base *lm.Model, mark string) (*lm.Model, error) {
 	if base == nil {
 		return lm.Decode(object)
 	}
@@ -140,8 +140,8 @@ func decodeWeights(object []byte, base *lm.Model, print string) (*lm.Model, erro
 	if err != nil {
 		return nil, err
 	}
-	if of != print {
-		return nil, forager.WithHint(fmt.Errorf("the learner's adapter changes the model %s, policy.path holds %s: %w", of, print, forager.ErrArchitecture),
+	if of != mark {
+		return nil, forager.WithHint(fmt.Errorf("the learner's adapter changes the model %s, policy.path holds %s: %w", of, mark, forager.ErrArchitecture),
 			"give actors and learner the same policy.path")
 	}
 	return adapter.Merge(base)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"strings"
 
@@ -30,8 +29,7 @@ func (d openAI) complete(ctx context.Context, e *endpoint, r request) (result, e
 	if r.TopK > 0 {
 		q["top_k"] = r.TopK // no part of OpenAI's own protocol
 	}
-	extra := maps.All(d.extra)
-	for name, value := range extra {
+	for name, value := range d.extra {
 		q[name] = value
 	}
 	s := textStream{stop: r.Stop}
