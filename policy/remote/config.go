@@ -37,9 +37,10 @@ type Config struct {
 	APIKeyEnv string `mapstructure:"api_key_env"`
 	// Timeout bounds one attempt at one completion.
 	Timeout time.Duration `mapstructure:"timeout"`
-	// Retries is how often a completion is tried again, on another server where
-	// there is one, after no answer, 429 or 5xx; 0 or more.
-	Retries int `mapstructure:"retries"`
+	// RetryFor is how long a completion is tried again, on another server where
+	// there is one, after no answer, 429 or 5xx: long enough for a server to be
+	// started anew. 0 tries once.
+	RetryFor time.Duration `mapstructure:"retry_for"`
 	// MaxWait bounds the pause before a retry, including what Retry-After asks for.
 	MaxWait time.Duration `mapstructure:"max_wait"`
 	// MaxInFlight bounds the completions under way at once on one server; at least 1.
@@ -67,7 +68,7 @@ type Config struct {
 // DefaultConfig names no server.
 func DefaultConfig() Config {
 	return Config{
-		Kind: Auto, Timeout: 5 * time.Minute, Retries: 4, MaxWait: 10 * time.Second, MaxInFlight: 64,
+		Kind: Auto, Timeout: 5 * time.Minute, RetryFor: 5 * time.Minute, MaxWait: 10 * time.Second, MaxInFlight: 64,
 		BreakerFailures: 5, BreakerPause: 10 * time.Second, StartTimeout: 2 * time.Minute, LoadTimeout: 5 * time.Minute,
 	}
 }
@@ -84,8 +85,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("kind is %q, want auto, vllm, sglang, llamacpp or openai", c.Kind)
 	}
 	switch {
-	case c.Retries < 0:
-		return fmt.Errorf("retries is %d, want 0 or more", c.Retries)
+	case c.RetryFor < 0:
+		return fmt.Errorf("retry_for is %v, want 0 or more", c.RetryFor)
 	case c.MaxInFlight < 1:
 		return fmt.Errorf("max_in_flight is %d, want at least 1", c.MaxInFlight)
 	case c.BreakerFailures < 1:

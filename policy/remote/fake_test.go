@@ -272,7 +272,7 @@ func quick(fakes ...*fake) Config {
 		cfg.URLs = append(cfg.URLs, f.URL)
 	}
 	cfg.MaxWait, cfg.Timeout, cfg.StartTimeout = 5*time.Millisecond, 2*time.Second, 300*time.Millisecond
-	cfg.BreakerPause = 50 * time.Millisecond
+	cfg.BreakerPause, cfg.RetryFor = 50*time.Millisecond, 500*time.Millisecond
 	return cfg
 }
 

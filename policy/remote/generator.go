@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/sony/gobreaker/v2"
 
@@ -30,7 +31,7 @@ func (s *Servers) NewGenerator() *Generator {
 }
 
 // Generate implements policy.Generator. It tries again, on another server if
-// there is one, until an attempt succeeds or Retries is used up. All tokens of a
+// there is one, until an attempt succeeds or RetryFor is over. All tokens of a
 // completion are of one version. Servers of kind llamacpp and openai end at
 // their model's own stop tokens, not at those of the request. Log-probabilities are 0 where the kind of
 // server gives none, which Open allows for evaluation alone.
@@ -42,6 +43,7 @@ func (g *Generator) Generate(ctx context.Context, req policy.Request) (policy.Co
 		return policy.Completion{}, fmt.Errorf("generate: servers of kind %s know no minimum number of tokens", g.servers.kind)
 	}
 	var avoid *endpoint
+	begun := time.Now()
 	for attempt := 0; ; attempt++ {
 		e := g.choose(req.Session, avoid)
 		done, err := g.servers.attempt(ctx, e, req)
@@ -55,7 +57,7 @@ func (g *Generator) Generate(ctx context.Context, req policy.Request) (policy.Co
 		if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 			retry = true
 		}
-		if !retry || attempt == g.servers.cfg.Retries {
+		if !retry || time.Since(begun) >= g.servers.cfg.RetryFor {
 			return policy.Completion{}, explain(e, err, attempt)
 		}
 		if avoid = e; saturated(err) {
