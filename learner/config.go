@@ -65,7 +65,7 @@ type Config struct {
 // DefaultConfig gives the recipe of the built-in tasks.
 func DefaultConfig() Config {
 	return Config{
-		Steps:            150,
+		Steps:            75,
 		GroupsPerStep:    16,
 		GroupSize:        8,
 		Lag:              1,
@@ -77,7 +77,7 @@ func DefaultConfig() Config {
 		CheckpointEvery:  1,
 		LearningRate:     1.5e-4,
 		WarmupSteps:      5,
-		Decay:            DecayConstant,
+		Decay:            DecayLinear,
 		StallTimeout:     2 * time.Minute,
 		RetryTimeout:     5 * time.Minute,
 	}
