@@ -65,7 +65,7 @@ type Config struct {
 // DefaultConfig gives the recipe of the built-in tasks.
 func DefaultConfig() Config {
 	return Config{
-		Steps:            75,
+		Steps:            120,
 		GroupsPerStep:    16,
 		GroupSize:        8,
 		Lag:              1,
