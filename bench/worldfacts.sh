@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Reproduces docs/results/world-facts.md: three seeds, the shuffled-reward
 # control and the empty-retriever control, each with the defaults.
-# Usage: bench/worldfacts.sh [OUT]   (about 35 minutes on 2 cores)
+# Usage: bench/worldfacts.sh [OUT]   (about 11 minutes on 2 cores)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/world-facts}
