@@ -76,7 +76,7 @@ var ErrClosed = errors.New("generation engine has stopped")
 // that only new tokens are processed.
 //
 // Weights are swapped between tokens. Sequences go on with the keys and values
-// that older weights computed, as in PipelineRL (Piché et al. 2025, arXiv
+// that older weights computed, as in PipelineRL (arXiv
 // 2509.19128): log-probabilities are recorded as sampled, so importance weights
 // stay right. Sessions that begin after a swap share nothing computed before.
 //
