@@ -118,7 +118,7 @@ func TestRewardRisesThroughTheLoop(t *testing.T) {
 	w := &island{model: &softmax{}}
 	config := learner.DefaultConfig()
 	config.Steps, config.GroupsPerStep, config.MaxGroupsPerStep = 30, 8, 32
-	config.LearningRate, config.MiniBatches, config.Epochs = 1, 2, 2
+	config.LearningRate, config.Decay, config.MiniBatches, config.Epochs = 1, learner.DecayConstant, 2, 2
 	tasks, err := learner.NewTasks([]string{"only"}, 1)
 	if err != nil {
 		t.Fatal(err)
