@@ -84,11 +84,15 @@ func Imitate(ctx context.Context, cfg ImitationConfig, seed uint64, trainer *lm.
 	if err := cfg.Validate(); err != nil {
 		return Imitation{}, fmt.Errorf("warm start: %w", err)
 	}
-	played, err := p.demonstrations(ctx, cfg.Limit)
+	played, err := p.demonstrations(ctx)
 	if err != nil {
 		return Imitation{}, fmt.Errorf("warm start: %w", err)
 	}
-	done := Imitation{Demonstrations: len(played), Passed: len(p.Tasks) - len(played)}
+	done := Imitation{Passed: len(p.Tasks) - len(played)}
+	if cfg.Limit > 0 && len(played) > cfg.Limit {
+		played = played[:cfg.Limit]
+	}
+	done.Demonstrations = len(played)
 	if len(played) == 0 {
 		return done, forager.WithHint(fmt.Errorf("warm start: none of %d questions allows a demonstration", len(p.Tasks)),
 			"questions need gold_titles that occur in the corpus")
@@ -122,7 +126,7 @@ func Imitate(ctx context.Context, cfg ImitationConfig, seed uint64, trainer *lm.
 }
 
 // demonstrations plays all tasks on all cores, in the order of the tasks.
-func (p Practice) demonstrations(ctx context.Context, limit int) ([]lm.Sequence, error) {
+func (p Practice) demonstrations(ctx context.Context) ([]lm.Sequence, error) {
 	all := make([]lm.Sequence, len(p.Tasks))
 	errs := make([]error, len(p.Tasks))
 	workers := runtime.GOMAXPROCS(0)
@@ -140,7 +144,7 @@ func (p Practice) demonstrations(ctx context.Context, limit int) ([]lm.Sequence,
 		if errs[i] != nil && !errors.Is(errs[i], errNoDemonstration) {
 			return nil, fmt.Errorf("demonstrate task %s: %w", p.Tasks[i].ID, errs[i])
 		}
-		if errs[i] == nil && (limit == 0 || len(played) < limit) {
+		if errs[i] == nil {
 			played = append(played, s)
 		}
 	}

@@ -59,7 +59,7 @@ func TestImitatedEpisodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := practice(t, test.task)
-			played, err := p.demonstrations(t.Context(), 0)
+			played, err := p.demonstrations(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,6 +101,10 @@ func TestImitateLearns(t *testing.T) {
 	}
 	if len(losses) != 12 || losses[11] > losses[0]/2 {
 		t.Errorf("losses are %.3f", losses)
+	}
+	cfg.Limit = 1
+	if done, err := Imitate(t.Context(), cfg, 1, trainer, p, nil); err != nil || done.Demonstrations != 1 || done.Passed != 1 {
+		t.Errorf("limited to one demonstration: %+v, %v", done, err)
 	}
 	if _, err := Imitate(t.Context(), cfg, 1, trainer, practice(t, question("Oos")), nil); err == nil {
 		t.Error("nothing to learn from is no error")
