@@ -57,7 +57,10 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	if b.conn, err = b.connect(ctx); err != nil {
 		return err
 	}
-	if b.js, err = jetstream.New(b.conn, jetstream.WithDefaultTimeout(b.cfg.Timeout)); err != nil {
+	// The server drops what exceeds 128 MB unprocessed for one stream: an object's
+	// chunks of 128 KiB go out 32 MB at a time.
+	const chunks = 256
+	if b.js, err = jetstream.New(b.conn, jetstream.WithDefaultTimeout(b.cfg.Timeout), jetstream.WithPublishAsyncMaxPending(chunks)); err != nil {
 		return err
 	}
 	return b.create(ctx)
