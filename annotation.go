@@ -1,6 +1,12 @@
 package forager
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"time"
+)
 
 // TurnDigest is what the reward server needs to label one turn, small enough
 // to be dropped and repeated at will.
@@ -12,8 +18,12 @@ type TurnDigest struct {
 	Question  string    `json:"question"`
 	Query     string    `json:"query"`
 	Passages  []Passage `json:"passages"`
-	Answer    string    `json:"answer"` // the rollout's final answer, "" when none
-	Time      time.Time `json:"time"`
+	// Observation is the text that the policy was shown of the passages, cut to
+	// its bounds: what a reward model reads, here and when replay is sampled.
+	Observation string    `json:"observation"`
+	Earlier     []string  `json:"earlier,omitempty"` // queries of the same rollout before this one, oldest first
+	Answer      string    `json:"answer"`            // the rollout's final answer, "" when none
+	Time        time.Time `json:"time"`
 }
 
 // Annotation is one label for one turn, or for a whole rollout when Turn is
@@ -29,7 +39,53 @@ type Annotation struct {
 	Rationale string        `json:"rationale,omitempty"`
 	Latency   time.Duration `json:"latency"`
 	Time      time.Time     `json:"time"`
+	// Judgement travels with the one annotation that a judge was asked for; it
+	// is zero on those that repeat a label.
+	Judgement Judgement `json:"judgement,omitzero"`
+}
+
+// Judgement is how a label came about, and what was judged, so that a label can
+// be traced and a reward model be trained anew from the stream of annotations.
+type Judgement struct {
+	Model            string `json:"model,omitempty"`    // as the endpoint names it
+	Endpoint         string `json:"endpoint,omitempty"` // address, without credentials
+	PromptDigest     string `json:"prompt_digest,omitempty"`
+	Answer           string `json:"answer,omitempty"` // raw, cut to a few kilobytes; may name gold answers
+	PromptTokens     int    `json:"prompt_tokens,omitempty"`
+	CompletionTokens int    `json:"completion_tokens,omitempty"`
+	TaskID           string `json:"task_id,omitempty"`
+	Question         string `json:"question,omitempty"`
+	Query            string `json:"query,omitempty"`
+	Observation      string `json:"observation,omitempty"`
+	// Of a preference, the step that this one was compared with.
+	OtherQuery       string `json:"other_query,omitempty"`
+	OtherObservation string `json:"other_observation,omitempty"`
 }
 
 // WholeRollout is the Turn of an annotation that is about the whole rollout.
 const WholeRollout = -1
+
+// ObservationKey identifies what a search brought, whatever the order of its
+// passages. Their text counts too, so that an id that stands for another text
+// elsewhere does not borrow its label. It is 32 hexadecimal digits; no passage
+// gives a key as well.
+func ObservationKey(passages []Passage) string {
+	each := make([]string, len(passages))
+	for i, p := range passages {
+		each[i] = Digest(p.ID, p.Title, p.Text)
+	}
+	slices.Sort(each)
+	return Digest(slices.Compact(each)...)
+}
+
+// Digest is half a SHA-256, as 32 hexadecimal digits, of strings with their
+// lengths, so that where one ends and the next begins counts.
+func Digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(strconv.AppendInt(nil, int64(len(p)), 10))
+		h.Write([]byte{':'})
+		h.Write([]byte(p))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

@@ -43,13 +43,16 @@ const (
 
 // Turn is one action of the policy and the observation that came back.
 type Turn struct {
-	Kind        TurnKind      `json:"kind"`
-	Text        string        `json:"text"`        // the query, the answer, or the invalid text
-	Action      Span          `json:"action"`      // tokens sampled by the policy
-	Observation Span          `json:"observation"` // tokens inserted by the environment; empty after an answer
-	DocIDs      []string      `json:"doc_ids,omitempty"`
-	DocScores   []float64     `json:"doc_scores,omitempty"`
-	Latency     time.Duration `json:"latency"` // of the retriever
+	Kind        TurnKind  `json:"kind"`
+	Text        string    `json:"text"`        // the query, the answer, or the invalid text
+	Action      Span      `json:"action"`      // tokens sampled by the policy
+	Observation Span      `json:"observation"` // tokens inserted by the environment; empty after an answer
+	DocIDs      []string  `json:"doc_ids,omitempty"`
+	DocScores   []float64 `json:"doc_scores,omitempty"`
+	// ObservationKey identifies what a search brought, see the function of this
+	// name; "" on other turns and on rollouts of older actors.
+	ObservationKey string        `json:"observation_key,omitempty"`
+	Latency        time.Duration `json:"latency"` // of the retriever
 }
 
 // Rollout is one episode, token in, token out. Tokens holds prompt, actions and

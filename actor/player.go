@@ -296,8 +296,9 @@ func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int,
 			break
 		}
 		e.passages = append(e.passages, found...)
-		e.digests = append(e.digests, forager.TurnDigest{Turn: turn, Query: t.Text, Passages: found})
+		t.ObservationKey = forager.ObservationKey(found)
 		t.Observation = e.observe(p.observation(found))
+		e.digest(turn, t.Text, found, p.tokenizer.Decode(r.Tokens[t.Observation.Start:t.Observation.End]))
 	default:
 		t.Observation = e.observe(p.tokenizer.Encode(protocol.InvalidObservation()))
 	}
@@ -306,6 +307,16 @@ func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int,
 	}
 	r.Turns = append(r.Turns, t)
 	return nil
+}
+
+// digest notes a search for the reward server.
+func (e *episode) digest(turn int, query string, found []forager.Passage, observation string) {
+	d := forager.TurnDigest{Turn: turn, Query: query, Passages: found, Observation: observation}
+	if n := len(e.digests); n > 0 {
+		last := e.digests[n-1]
+		d.Earlier = append(slices.Clone(last.Earlier), last.Query)
+	}
+	e.digests = append(e.digests, d)
 }
 
 // search asks the retriever and notes on the turn what it found.

@@ -21,6 +21,18 @@ var annotationTable = table[forager.Annotation]{name: "annotation", version: 1, 
 	text("rationale", func(a *forager.Annotation) *string { return &a.Rationale }),
 	duration("latency", func(a *forager.Annotation) *time.Duration { return &a.Latency }),
 	moment("time", func(a *forager.Annotation) *time.Time { return &a.Time }),
+	text("model", func(a *forager.Annotation) *string { return &a.Judgement.Model }),
+	text("endpoint", func(a *forager.Annotation) *string { return &a.Judgement.Endpoint }),
+	text("prompt_digest", func(a *forager.Annotation) *string { return &a.Judgement.PromptDigest }),
+	text("answer", func(a *forager.Annotation) *string { return &a.Judgement.Answer }),
+	signed("prompt_tokens", func(a *forager.Annotation) *int { return &a.Judgement.PromptTokens }),
+	signed("completion_tokens", func(a *forager.Annotation) *int { return &a.Judgement.CompletionTokens }),
+	text("task_id", func(a *forager.Annotation) *string { return &a.Judgement.TaskID }),
+	text("question", func(a *forager.Annotation) *string { return &a.Judgement.Question }),
+	text("query", func(a *forager.Annotation) *string { return &a.Judgement.Query }),
+	text("observation", func(a *forager.Annotation) *string { return &a.Judgement.Observation }),
+	text("other_query", func(a *forager.Annotation) *string { return &a.Judgement.OtherQuery }),
+	text("other_observation", func(a *forager.Annotation) *string { return &a.Judgement.OtherObservation }),
 }}
 
 // EncodeAnnotations gives labels as one Arrow IPC stream. A nil value stays

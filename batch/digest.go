@@ -18,6 +18,8 @@ var digestTable = table[forager.TurnDigest]{name: "digest", version: 1, columns:
 	text("question", func(d *forager.TurnDigest) *string { return &d.Question }),
 	text("query", func(d *forager.TurnDigest) *string { return &d.Query }),
 	structs("passages", passageColumns, func(d *forager.TurnDigest) *[]forager.Passage { return &d.Passages }),
+	text("observation", func(d *forager.TurnDigest) *string { return &d.Observation }),
+	texts("earlier", func(d *forager.TurnDigest) *[]string { return &d.Earlier }),
 	text("answer", func(d *forager.TurnDigest) *string { return &d.Answer }),
 	moment("time", func(d *forager.TurnDigest) *time.Time { return &d.Time }),
 }}

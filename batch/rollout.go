@@ -73,6 +73,7 @@ var turnColumns = []column[forager.Turn]{
 	texts("doc_ids", func(t *forager.Turn) *[]string { return &t.DocIDs }),
 	float64s("doc_scores", func(t *forager.Turn) *[]float64 { return &t.DocScores }),
 	duration("latency", func(t *forager.Turn) *time.Duration { return &t.Latency }),
+	text("observation_key", func(t *forager.Turn) *string { return &t.ObservationKey }),
 }
 
 var rewardColumns = []column[sourceReward]{

@@ -21,6 +21,7 @@ var someTime = time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC)
 func someDigests() []forager.TurnDigest {
 	return []forager.TurnDigest{
 		{Run: "laos", RolloutID: "laos-1", Turn: 0, TaskID: "t", Question: "Which?", Query: "capital", Answer: "Vientiane", Time: someTime,
+			Observation: "Laos: its", Earlier: []string{"Laos", "cities"},
 			Passages: []forager.Passage{{ID: "d1", Title: "Laos", Text: "Its capital is Vientiane.", Score: 3.5}, {ID: "d2"}}},
 		{Run: "laos", RolloutID: "laos-2", Turn: 3, Time: someTime},
 	}
@@ -29,7 +30,11 @@ func someDigests() []forager.TurnDigest {
 func someAnnotations() []forager.Annotation {
 	zero, half := 0.0, 0.5
 	return []forager.Annotation{
-		{RolloutID: "laos-1", Turn: 0, Source: "helpful", Value: &half, Key: "k", Judge: "rule", Rubric: "r1", Rationale: "found", Latency: time.Second, Time: someTime},
+		{RolloutID: "laos-1", Turn: 0, Source: "helpful", Value: &half, Key: "k", Judge: "rule", Rubric: "r1", Rationale: "found", Latency: time.Second, Time: someTime,
+			Judgement: forager.Judgement{
+				Model: "m", Endpoint: "http://localhost:1/v1", PromptDigest: "p", Answer: "LABEL: B", PromptTokens: 3, CompletionTokens: 2, TaskID: "t",
+				Question: "Which?", Query: "capital", Observation: "Laos: its", OtherQuery: "river", OtherObservation: "Mekong",
+			}},
 		{RolloutID: "laos-1", Turn: forager.WholeRollout, Source: "helpful", Value: &zero, Time: someTime},
 		{RolloutID: "laos-2", Turn: 1, Source: "helpful", Time: someTime}, // not labelled, which differs from 0
 	}

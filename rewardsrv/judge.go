@@ -2,11 +2,7 @@ package rewardsrv
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"slices"
-	"strconv"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/reward"
@@ -48,26 +44,7 @@ type Verdict struct {
 	Rationale string  // one line
 }
 
-// labelKey identifies a search step: equal keys are judged once. The order of
-// the passages does not matter; their text does, so that an id which stands for
-// another text elsewhere does not borrow its label.
+// labelKey identifies a search step: equal keys are judged once.
 func labelKey(judge Judge, d forager.TurnDigest) string {
-	passages := make([]string, len(d.Passages))
-	for i, p := range d.Passages {
-		passages[i] = digest(p.ID, p.Title, p.Text)
-	}
-	slices.Sort(passages)
-	parts := []string{judge.Rubric(), judge.Name(), d.TaskID, reward.Normalize(d.Query)}
-	return digest(append(parts, slices.Compact(passages)...)...)
-}
-
-// digest hashes strings with their lengths, so that boundaries count.
-func digest(parts ...string) string {
-	h := sha256.New()
-	for _, p := range parts {
-		h.Write(strconv.AppendInt(nil, int64(len(p)), 10))
-		h.Write([]byte{':'})
-		h.Write([]byte(p))
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return forager.Digest(judge.Rubric(), judge.Name(), d.TaskID, reward.Normalize(d.Query), forager.ObservationKey(d.Passages))
 }

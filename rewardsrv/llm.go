@@ -62,7 +62,7 @@ func (j *LLMJudge) Name() string { return "llm:" + j.config.Model }
 // Rubric is a digest of the instructions and of the settings that change what
 // the judge reads.
 func (j *LLMJudge) Rubric() string {
-	return "sha256:" + digest(systemPrompt, fmt.Sprint(j.config.MaxPassageChars, j.config.ShowGold, j.config.Temperature))
+	return "sha256:" + forager.Digest(systemPrompt, fmt.Sprint(j.config.MaxPassageChars, j.config.ShowGold, j.config.Temperature))
 }
 
 // Label asks the endpoint once, with its retries.

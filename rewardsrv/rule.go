@@ -40,7 +40,7 @@ const ruleRubric = "rule 1: gold passage by id or title, both ends of a hop, gol
 func (RuleJudge) Name() string { return JudgeRule }
 
 // Rubric is the digest of the rules' name.
-func (RuleJudge) Rubric() string { return "sha256:" + digest(ruleRubric) }
+func (RuleJudge) Rubric() string { return "sha256:" + forager.Digest(ruleRubric) }
 
 // Label judges one step. Its rationale names hops and results by number, never
 // an answer.
