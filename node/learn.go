@@ -141,7 +141,9 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 	algorithm := grpo.New(p.cfg.GRPO)
 	var reference learner.Scorer
 	if algorithm.NeedsReference() {
-		frozen, err := lm.NewTrainer(initial, p.cfg.Trainer)
+		scoring := p.cfg.Trainer
+		scoring.LoRA.Rank = 0 // the reference is the starting policy itself
+		frozen, err := lm.NewTrainer(initial, scoring)
 		if err != nil {
 			return nil, err
 		}
