@@ -30,11 +30,9 @@ type ensemble interface {
 
 // engines is an ensemble of native engines, one for each player.
 type engines struct {
-	list []*lm.Engine
-	cfg  lm.EngineConfig
-	// What published adapters change, while a run trains some.
-	base *lm.Model
-	mark string
+	list    []*lm.Engine
+	cfg     lm.EngineConfig
+	decoder weightsDecoder // of published weights
 }
 
 // engineCount is how many engines fill this machine's cores.
@@ -70,7 +68,7 @@ func (s *engines) start(ctx context.Context, g *group) {
 }
 
 func (s *engines) take(_ context.Context, version forager.Version, object []byte) error {
-	model, err := decodeWeights(object, s.base, s.mark)
+	model, err := s.decoder.decode(object)
 	if err != nil {
 		return err
 	}

@@ -203,8 +203,13 @@ func TestObjectStoreTooSmall(t *testing.T) {
 	refuse(t, cfg, "", nil, "bus.max_objects", "trainer.lora.rank")
 }
 
-func TestAdapterOfAnotherModel(t *testing.T) {
-	base, _, err := builtin.Load()
+// Engines take one version after another in the form of the run's first.
+func TestWeightsDecoder(t *testing.T) {
+	base, l, err := builtin.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := base.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,15 +217,36 @@ func TestAdapterOfAnotherModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	object, err := adapter.Encode(fingerprint(base))
+	change, err := adapter.Encode(fingerprint(base))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := decodeWeights(object, base, fingerprint(base)); err != nil {
-		t.Error(err)
+	for name, object := range map[string][]byte{"adapters": change, "whole models": whole} {
+		t.Run(name, func(t *testing.T) {
+			decoder := weightsDecoder{base: base}
+			model, err := decoder.decode(object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept := decoder.base != nil; kept != (name == "adapters") || kept != (decoder.mark != "") {
+				t.Errorf("keeps the base: %v, its fingerprint is %q", kept, decoder.mark)
+			}
+			s, err := newEngines(1, model, 1, l, lm.DefaultEngineConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.decoder = decoder
+			if err := s.take(t.Context(), 2, object); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	base.Weights[0]++
-	if _, err := decodeWeights(object, base, fingerprint(base)); !errors.Is(err, forager.ErrArchitecture) || !strings.Contains(err.Error(), "policy.path") {
-		t.Errorf("another base: %v", err)
-	}
+	t.Run("another base", func(t *testing.T) {
+		other := base.Clone()
+		other.Weights[0]++
+		decoder := weightsDecoder{base: other}
+		if _, err := decoder.decode(change); !errors.Is(err, forager.ErrArchitecture) || !strings.Contains(err.Error(), "policy.path") {
+			t.Error(err)
+		}
+	})
 }

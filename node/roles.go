@@ -248,8 +248,8 @@ func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, langu
 	if err != nil {
 		return nil, l, err
 	}
-	mark := fingerprint(initial)
-	model, err := decodeWeights(object, initial, mark)
+	decoder := weightsDecoder{base: initial}
+	model, err := decoder.decode(object)
 	if err != nil {
 		return nil, l, err
 	}
@@ -260,9 +260,7 @@ func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, langu
 	if err != nil {
 		return nil, l, err
 	}
-	if p.cfg.Trainer.LoRA.Rank > 0 {
-		s.base, s.mark = initial, mark
-	}
+	s.decoder = decoder
 	return s, l, nil
 }
 

@@ -127,24 +127,34 @@ func parseShared(object []byte) (sharedWeights, error) {
 	return s, nil
 }
 
-// decodeWeights reads the object of weights for engines: a whole model, or an
-// adapter to base, whose fingerprint is mark; base may be nil in a run without adapters.
-func decodeWeights(object []byte, base *lm.Model, mark string) (*lm.Model, error) {
-	if base == nil {
+// weightsDecoder reads the objects of weights for engines. A run publishes whole
+// models or adapters to its starting policy: its first object tells which. The
+// zero value reads whole models.
+type weightsDecoder struct {
+	base *lm.Model // what adapters change; nil once the run has published a whole model
+	mark string    // fingerprint of base, when an adapter has asked for it
+}
+
+func (d *weightsDecoder) decode(object []byte) (*lm.Model, error) {
+	if d.base == nil {
 		return lm.Decode(object)
 	}
-	adapter, of, err := lm.DecodeAdapter(object, base.Arch)
+	adapter, of, err := lm.DecodeAdapter(object, d.base.Arch)
 	if errors.Is(err, forager.ErrSchema) {
+		d.base = nil
 		return lm.Decode(object)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if of != mark {
-		return nil, forager.WithHint(fmt.Errorf("the learner's adapter changes the model %s, policy.path holds %s: %w", of, mark, forager.ErrArchitecture),
+	if d.mark == "" {
+		d.mark = fingerprint(d.base)
+	}
+	if of != d.mark {
+		return nil, forager.WithHint(fmt.Errorf("the learner's adapter changes the model %s, policy.path holds %s: %w", of, d.mark, forager.ErrArchitecture),
 			"give actors and learner the same policy.path")
 	}
-	return adapter.Merge(base)
+	return adapter.Merge(d.base)
 }
 
 // fingerprint tells models apart by all their weights.
