@@ -256,6 +256,14 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// trainer is the trainer's section with what others decide: how much fits into
+// memory, and the seed of fresh adapters.
+func (c *Config) trainer(seed uint64) lm.TrainerConfig {
+	t := c.Trainer
+	t.MicroBatchTokens, t.LoRA.Seed, t.Temperature = c.Learner.MicroBatchTokens, seed, 1
+	return t
+}
+
 // digest identifies the settings that must not change within a run: what is
 // asked, searched, rewarded and trained. Sizes, limits and addresses may.
 func (c *Config) digest() string {

@@ -19,7 +19,9 @@ import (
 // ImitateOptions says where the policy goes and who hears of the work.
 type ImitateOptions struct {
 	// Out is the folder that is written. It must not exist.
-	Out      string
+	Out string
+	// Seed fixes the order of the demonstrations and the start of adapters.
+	Seed     uint64
 	Logger   *slog.Logger
 	Phase    func(name string, done, total int) // may be nil
 	Progress func(warmstart.Progress)           // may be nil
@@ -52,12 +54,12 @@ func Imitate(ctx context.Context, cfg Config, recipe warmstart.ImitationConfig, 
 	}
 	defer environment.close()
 	observer.phase("index", 1, 1)
-	trainer, err := lm.NewTrainer(model, cfg.Trainer)
+	trainer, err := lm.NewTrainer(model, cfg.trainer(o.Seed))
 	if err != nil {
 		return none, err
 	}
 	defer trainer.Close()
-	done, err := warmstart.Imitate(ctx, recipe, cfg.Run.Seed, trainer, warmstart.Practice{
+	done, err := warmstart.Imitate(ctx, recipe, o.Seed, trainer, warmstart.Practice{
 		Tasks: all.split(forager.Train), Retriever: environment.retriever, Tokenizer: l.tokenizer,
 		NewPlayer: func(g policy.Generator, r search.Retriever) (*actor.Player, error) {
 			return actor.NewPlayer(cfg.Episode, actor.PlayerDeps{

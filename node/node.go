@@ -90,9 +90,7 @@ func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Obser
 	if err != nil {
 		return nil, fmt.Errorf("name of this machine: %w", err)
 	}
-	cfg.Trainer.MicroBatchTokens = cfg.Learner.MicroBatchTokens
-	cfg.Trainer.LoRA.Seed = cfg.Run.Seed
-	cfg.Trainer.Temperature = 1
+	cfg.Trainer = cfg.trainer(cfg.Run.Seed)
 	if cfg.Episode.Temperature > 0 {
 		cfg.Trainer.Temperature = cfg.Episode.Temperature
 	}

@@ -55,7 +55,9 @@ order that a reader could find, and then the answer.`,
 			p.show("tokens", line, line, float64(u.Tokens)/float64(max(1, u.TotalTokens)), u.Tokens >= u.TotalTokens)
 		}
 		if cfg.Policy.Path != "" {
-			options := node.ImitateOptions{Out: *out, Logger: logger(p.above(a.stderr), slog.LevelWarn), Phase: p.phase, Progress: progress}
+			options := node.ImitateOptions{
+				Out: *out, Seed: cfg.Warmstart.Seed, Logger: logger(p.above(a.stderr), slog.LevelWarn), Phase: p.phase, Progress: progress,
+			}
 			return a.imitate(ctx, interrupt, cfg, options, p)
 		}
 		if err := os.MkdirAll(*out, 0o755); err != nil { // before the long work
@@ -73,7 +75,6 @@ order that a reader could find, and then the answer.`,
 
 // imitate trains a policy that exists.
 func (a *app) imitate(ctx context.Context, interrupt *interrupts, cfg config, o node.ImitateOptions, p *progress) error {
-	cfg.Run.Seed = cfg.Warmstart.Seed
 	done, err := node.Imitate(ctx, cfg.Config, cfg.Warmstart.Imitation, o)
 	if err := interrupt.result(err); err != nil {
 		return err
