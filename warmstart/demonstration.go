@@ -87,6 +87,16 @@ func Search(query string) string { return "<search> " + query + " </search>" }
 // Answer closes an episode.
 func Answer(answer string) string { return "<answer> " + answer + " </answer>" }
 
+// completion is an action as a policy that is sure of it would give it.
+func completion(t policy.Tokenizer, action string) policy.Completion {
+	ids := t.Encode(action)
+	n := int32(len(ids))
+	return policy.Completion{
+		Tokens: ids, Logprobs: make([]float32, n), Stop: policy.StopString,
+		Versions: []forager.VersionSpan{{Span: forager.Span{End: n}}},
+	}
+}
+
 // invent makes worlds until one has a question with that many hops. Of two hops
 // it wants all types of questions, which are not equally frequent.
 func (d *demonstrator) invent(random *rand.Rand, hops int) (forager.Task, []forager.Passage) {
@@ -120,13 +130,9 @@ func (d *demonstrator) Generate(context.Context, policy.Request) (policy.Complet
 	if len(d.script) == 0 {
 		return policy.Completion{}, fmt.Errorf("the script of a demonstration is over")
 	}
-	ids := d.tokenizer.Encode(d.script[0])
+	action := d.script[0]
 	d.script = d.script[1:]
-	n := int32(len(ids))
-	return policy.Completion{
-		Tokens: ids, Logprobs: make([]float32, n), Stop: policy.StopString,
-		Versions: []forager.VersionSpan{{Span: forager.Span{End: n}}},
-	}, nil
+	return completion(d.tokenizer, action), nil
 }
 
 // Release implements policy.Generator.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -154,7 +155,7 @@ func (p Practice) demonstrations(ctx context.Context) ([]lm.Sequence, error) {
 func (p Practice) demonstrate(ctx context.Context, task forager.Task) (lm.Sequence, error) {
 	d := &reader{practice: p, task: task}
 	for _, title := range task.GoldTitles {
-		if !contains(d.wanted, title) {
+		if !slices.ContainsFunc(d.wanted, called(title)) {
 			d.wanted = append(d.wanted, title)
 		}
 	}
@@ -196,12 +197,7 @@ func (d *reader) Generate(_ context.Context, req policy.Request) (policy.Complet
 	if err != nil {
 		return policy.Completion{}, err
 	}
-	ids := d.practice.Tokenizer.Encode(action)
-	n := int32(len(ids))
-	return policy.Completion{
-		Tokens: ids, Logprobs: make([]float32, n), Stop: policy.StopString,
-		Versions: []forager.VersionSpan{{Span: forager.Span{End: n}}},
-	}, nil
+	return completion(d.practice.Tokenizer, action), nil
 }
 
 // Release implements policy.Generator.
@@ -209,7 +205,7 @@ func (d *reader) Release(uint64) {}
 
 // next is the action after what was shown so far, in lower case.
 func (d *reader) next(shown string) (string, error) {
-	if contains(d.wanted, d.asked) {
+	if slices.ContainsFunc(d.wanted, called(d.asked)) {
 		return "", errNoDemonstration // its title did not find it
 	}
 	for _, title := range d.wanted {
@@ -239,7 +235,7 @@ func (d *reader) Search(ctx context.Context, queries []string, k int) ([][]forag
 	}
 	for _, list := range lists {
 		for _, p := range list {
-			d.wanted = remove(d.wanted, p.Title)
+			d.wanted = slices.DeleteFunc(d.wanted, called(p.Title))
 		}
 	}
 	return lists, nil
@@ -251,21 +247,7 @@ func name(title string) string {
 	return before
 }
 
-func contains(titles []string, title string) bool {
-	for _, t := range titles {
-		if strings.EqualFold(t, title) {
-			return true
-		}
-	}
-	return false
-}
-
-func remove(titles []string, title string) []string {
-	var rest []string
-	for _, t := range titles {
-		if !strings.EqualFold(t, title) {
-			rest = append(rest, t)
-		}
-	}
-	return rest
+// called tells the titles that are the same but for case.
+func called(title string) func(string) bool {
+	return func(t string) bool { return strings.EqualFold(t, title) }
 }
