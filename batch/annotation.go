@@ -45,7 +45,7 @@ func EncodeAnnotations(labels []forager.Annotation) ([]byte, error) {
 // the rules of DecodeGroups. A label without rollout id or source, or of a turn
 // below forager.WholeRollout, is corrupt.
 func DecodeAnnotations(data []byte) ([]forager.Annotation, error) {
-	return decodeRows(memory.DefaultAllocator, annotationTable, data, checkAnnotation)
+	return decodeRows(memory.DefaultAllocator, annotationTable, newMessages(data), checkAnnotation)
 }
 
 func checkAnnotation(a *forager.Annotation) error {

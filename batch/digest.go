@@ -40,7 +40,7 @@ func EncodeDigests(digests []forager.TurnDigest) ([]byte, error) {
 // DecodeDigests reads what EncodeDigests wrote, in the same order, under the
 // rules of DecodeGroups. A digest without rollout id or turn is corrupt.
 func DecodeDigests(data []byte) ([]forager.TurnDigest, error) {
-	return decodeRows(memory.DefaultAllocator, digestTable, data, checkDigest)
+	return decodeRows(memory.DefaultAllocator, digestTable, newMessages(data), checkDigest)
 }
 
 func checkDigest(d *forager.TurnDigest) error {

@@ -1,5 +1,5 @@
 // Package batch says how rollouts, turn digests and annotations look as bytes:
-// Arrow schemas by name and version, encode, decode, and the file form.
+// Arrow schemas by name and version, encode, decode, and files of them.
 //
 // A batch is an Arrow IPC stream. Its schema metadata names the schema
 // ("forager.schema") and its version ("forager.version"). Columns are only ever

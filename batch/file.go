@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -28,11 +29,36 @@ func WriteFile(path string, groups []forager.Group) error {
 	if err := checkGroups(groups); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	return writeWhole(path, func(f *os.File) error { return rolloutTable.writeFile(f, rolloutRows(groups)) })
+}
+
+// writeFile writes the rows in the file form.
+func (t table[R]) writeFile(f *os.File, rows iter.Seq[*R]) error {
+	schema := t.schema()
+	w, err := ipc.NewFileWriter(f, ipc.WithSchema(schema))
+	if err != nil {
+		return err
+	}
+	return t.write(w, schema, memory.DefaultAllocator, rows)
+}
+
+// writeWhole makes a file appear under its name whole and synced, or not at all;
+// an older one is replaced.
+func writeWhole(path string, fill func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return fmt.Errorf("write rollouts: %w", err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	err = writeGroups(f, groups)
+	err = fill(f)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -44,25 +70,6 @@ func WriteFile(path string, groups []forager.Group) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-// writeGroups fills, syncs and closes a file.
-func writeGroups(f *os.File, groups []forager.Group) error {
-	schema := rolloutTable.schema()
-	w, err := ipc.NewFileWriter(f, ipc.WithSchema(schema))
-	if err == nil {
-		err = rolloutTable.write(w, schema, memory.DefaultAllocator, rolloutRows(groups))
-	}
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	return err
 }
 
 // syncFolder makes a rename in the folder survive a power cut.
@@ -78,19 +85,28 @@ func syncFolder(folder string) error {
 // ReadFile reads a file of WriteFile, in the same order and under the rules of
 // DecodeGroups. A missing file wraps fs.ErrNotExist.
 func ReadFile(path string) ([]forager.Group, error) {
+	var groups []forager.Group
+	err := readWhole(path, func(m *messages) (err error) {
+		groups, err = decodeGroups(memory.DefaultAllocator, m)
+		return err
+	})
+	return groups, err
+}
+
+// readWhole decodes what is in a file of the file form.
+func readWhole(path string, decode func(*messages) error) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read rollouts: %w", err)
+		return fmt.Errorf("read rows: %w", err)
 	}
 	stream, err := cutFile(data)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+	if err == nil {
+		err = decode(&messages{data: stream})
 	}
-	groups, err := decodeGroups(memory.DefaultAllocator, &messages{data: stream})
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return fmt.Errorf("read %s: %w", path, err)
 	}
-	return groups, nil
+	return nil
 }
 
 // cutFile gives the stream in an Arrow IPC file. The footer repeats the schema

@@ -135,18 +135,23 @@ func encodeRows[R any](mem memory.Allocator, t table[R], things []R, check func(
 			return nil, fmt.Errorf("encode %s: %w", t.name, err)
 		}
 	}
-	return t.encode(mem, func(yield func(*R) bool) {
+	return t.encode(mem, pointers(things))
+}
+
+// pointers walks over things without copying them.
+func pointers[R any](things []R) iter.Seq[*R] {
+	return func(yield func(*R) bool) {
 		for i := range things {
 			if !yield(&things[i]) {
 				return
 			}
 		}
-	})
+	}
 }
 
-func decodeRows[R any](mem memory.Allocator, t table[R], data []byte, check func(*R) error) ([]R, error) {
+func decodeRows[R any](mem memory.Allocator, t table[R], msgs *messages, check func(*R) error) ([]R, error) {
 	var things []R
-	err := t.decode(mem, newMessages(data), func(row *R) error {
+	err := t.decode(mem, msgs, func(row *R) error {
 		if err := check(row); err != nil {
 			return err
 		}
