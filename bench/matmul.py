@@ -7,12 +7,10 @@ GFLOP/s and our speed divided by OpenBLAS's: median (minimum to maximum).
 """
 
 import argparse
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 
-from compare import BENCH, ROOT, Side, environment, machine, say, spread, table
+from compare import BENCH, Side, environment, machine, native, say, spread, table
 
 
 def training(name, rows, hidden, qkv, attention, intermediate, vocabulary, head_rows):
@@ -57,11 +55,10 @@ def main():
 
     cases = [case for case in CASES if args.only in f"{case[0]} {case[1]}"]
     python = environment("matmul", ["numpy"])
-    binary = Path(tempfile.mkdtemp(prefix="forager-bench-")) / "matmul"
-    subprocess.run(["go", "build", "-o", binary, "./bench/matmul"], cwd=ROOT, check=True)
+    command = [native(), "products", "-threads", args.threads]
     speeds = {(case, side): [] for case in cases for side in ("ours", "openblas")}
-    with Side("ours", [binary], args.threads) as ours, \
-            Side("openblas", [python, BENCH / "matmul" / "openblas.py"], args.threads, **best_kernels()) as openblas:
+    with Side("ours", command, args.threads) as ours, \
+            Side("openblas", [python, BENCH / "peers" / "openblas.py"], args.threads, **best_kernels()) as openblas:
         for turn in range(args.rounds):
             say(f"round {turn + 1} of {args.rounds}")
             for case in cases:

@@ -6,6 +6,7 @@
 //
 //	native generation -model DIR_OR_GGUF [-weights FORMAT] [-threads N]
 //	native training -shape 5m|smollm2 [-batch N] [-length N] [-micro N] [-threads N]
+//	native products [-threads N]
 package main
 
 import (
@@ -20,13 +21,19 @@ import (
 
 // request names one case. Fields that a case does not use are ignored.
 type request struct {
-	Case   string `json:"case"`   // "prefill", "decode", "group" or "train"
+	Case   string `json:"case"`   // "prefill", "decode", "group", "train" or the name of a product
 	Batch  int    `json:"batch"`  // sequences at once
 	Prompt int    `json:"prompt"` // tokens of each prompt
 	New    int    `json:"new"`    // tokens generated for each sequence
 	Shared bool   `json:"shared"` // group: the prompts are the same
 	Steps  int    `json:"steps"`  // train: optimiser steps
-	Seed   uint64 `json:"seed"`   // of the token ids
+	Seed   uint64 `json:"seed"`   // of token ids and matrices
+
+	// Of a product: it is M×N, K is the inner dimension.
+	M       int     `json:"m"`
+	N       int     `json:"n"`
+	K       int     `json:"k"`
+	Seconds float64 `json:"seconds"` // to repeat it for
 }
 
 // result is what a case took.
@@ -35,6 +42,7 @@ type result struct {
 	Seconds   float64 `json:"seconds"`
 	PeakBytes int64   `json:"peak_bytes"` // largest resident set of this process so far
 	Loss      float64 `json:"loss,omitempty"`
+	GFLOPs    float64 `json:"gflops,omitempty"` // of a product: 10⁹ multiplications and additions a second
 }
 
 // side runs cases.
@@ -52,7 +60,7 @@ func main() {
 
 func serve(args []string, in io.Reader, out io.Writer) (err error) {
 	if len(args) == 0 {
-		return errors.New("want generation or training")
+		return errors.New("want generation, training or products")
 	}
 	var s side
 	switch args[0] {
@@ -60,8 +68,10 @@ func serve(args []string, in io.Reader, out io.Writer) (err error) {
 		s, err = newGeneration(args[1:])
 	case "training":
 		s, err = newTraining(args[1:])
+	case "products":
+		s, err = newProducts(args[1:])
 	default:
-		err = fmt.Errorf("unknown side %q, want generation or training", args[0])
+		err = fmt.Errorf("unknown side %q, want generation, training or products", args[0])
 	}
 	if err != nil {
 		return err

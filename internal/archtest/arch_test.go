@@ -66,8 +66,7 @@ var layers = map[string][]string{
 
 	// 4: our sides of the peer comparisons
 	"bench/logits": {"policy/gguf", "policy/lm", "policy/tokenizer"},
-	"bench/matmul": {"policy/lm/kernel"},
-	"bench/native": {"policy", "policy/lm"},
+	"bench/native": {"policy", "policy/lm", "policy/lm/kernel"},
 	"bench/tokens": {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
 
 	// tests alone

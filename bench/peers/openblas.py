@@ -1,5 +1,5 @@
 """OpenBLAS's side of bench/matmul.py: numpy's float32 products, which its
-wheels compute with OpenBLAS. Speaks the protocol of main.go."""
+wheels compute with OpenBLAS. Speaks the protocol of bench/native."""
 
 import json
 import sys
