@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -64,6 +65,20 @@ type Judgement struct {
 
 // WholeRollout is the Turn of an annotation that is about the whole rollout.
 const WholeRollout = -1
+
+// ModelJudge begins the Judge of an annotation that a reward model gave in a
+// judge's place; its kind follows. Rubric is then the model's version.
+const ModelJudge = "model:"
+
+// ModelVersion is the version of the reward model that gave the annotation; ok
+// is false for one of a judge.
+func (a *Annotation) ModelVersion() (version uint64, ok bool) {
+	if !strings.HasPrefix(a.Judge, ModelJudge) {
+		return 0, false
+	}
+	version, err := strconv.ParseUint(a.Rubric, 10, 64)
+	return version, err == nil
+}
 
 // ObservationKey identifies what a search brought, whatever the order of its
 // passages. Their text counts too, so that an id that stands for another text

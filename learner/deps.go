@@ -75,6 +75,13 @@ type Reporter interface {
 	Step(metrics StepMetrics)
 }
 
+// Reward is what the recipe says of a rollout.
+type Reward struct {
+	Value     float64
+	Intrinsic float64 // the part of Value that is paid for what searches brought
+	Known     bool    // false: nothing is known of the rollout, which differs from 0
+}
+
 // Deps is everything a Learner needs from outside. All fields are required but
 // Reference and Resume.
 type Deps struct {
@@ -84,7 +91,7 @@ type Deps struct {
 	Model       Model
 	Reference   Scorer // required when the algorithm needs it
 	Algorithm   Algorithm
-	Reward      func(*forager.Rollout) (reward float64, known bool)
+	Reward      func(r *forager.Rollout, step uint64) Reward // step counts from 0
 	Tasks       TaskStream
 	Source      Source
 	Credits     Credits

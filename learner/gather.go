@@ -159,16 +159,17 @@ func (l *Learner) prepare(tally *rolloutTally, group *forager.Group) trainable {
 			continue
 		}
 		tally.add(r, l.state.Version)
-		reward, known := l.Reward(r)
-		if known {
+		reward := l.Reward(r, l.state.Step)
+		if reward.Known {
 			tally.rewarded++
-			tally.reward += reward
+			tally.reward += reward.Value
+			tally.intrinsic += reward.Intrinsic
 		}
-		if !known || r.Finish == forager.FinishRetriever || r.PolicyTokens() == 0 {
+		if !reward.Known || r.Finish == forager.FinishRetriever || r.PolicyTokens() == 0 {
 			tally.unusable++
 			continue
 		}
-		t.rewards = append(t.rewards, reward)
+		t.rewards = append(t.rewards, reward.Value)
 		t.sequences = append(t.sequences, Sequence{
 			Tokens: r.Tokens, Mask: r.LossMask, Behavior: r.Logprobs,
 			Advantages: make([]float32, len(r.Tokens)),

@@ -12,11 +12,14 @@ type StepMetrics struct {
 	Step    uint64          `json:"step"` // from 1
 	Version forager.Version `json:"version"`
 
-	Reward        float64 `json:"reward"`         // mean of the recipe's reward
-	EM            float64 `json:"em"`             // mean exact match
-	Searches      float64 `json:"searches"`       // mean per rollout
-	ValidRate     float64 `json:"valid_rate"`     // rollouts that ended with an answer
-	LabelCoverage float64 `json:"label_coverage"` // search turns with at least one label
+	Reward          float64 `json:"reward"`           // mean of the recipe's reward
+	IntrinsicReward float64 `json:"intrinsic_reward"` // the part of it that is paid for what searches brought
+	EM              float64 `json:"em"`               // mean exact match
+	Searches        float64 `json:"searches"`         // mean per rollout
+	ValidRate       float64 `json:"valid_rate"`       // rollouts that ended with an answer
+	LabelCoverage   float64 `json:"label_coverage"`   // search turns with at least one label of a judge
+	ScoreCoverage   float64 `json:"score_coverage"`   // search turns that a reward model scored
+	RewardModel     uint64  `json:"reward_model"`     // newest version that scored a turn; 0 when none did
 
 	Rollouts        int    `json:"rollouts"`
 	RolledOutTokens int    `json:"rolled_out_tokens"` // all tokens of the rollouts
@@ -69,8 +72,9 @@ func (m StepMetrics) ending(took, elapsed time.Duration) StepMetrics {
 // rolloutTally adds up what StepMetrics says about rollouts.
 type rolloutTally struct {
 	rollouts, rewarded, scored, answered int
-	reward, em                           float64
-	searches, labelled                   int
+	reward, intrinsic, em                float64
+	searches, labelled, modelled         int
+	rewardModel                          uint64
 	tokens, policyTokens                 int
 	lag, lagMax                          uint64
 	unusable                             int
@@ -94,28 +98,46 @@ func (t *rolloutTally) add(r *forager.Rollout, version forager.Version) {
 	t.lag += lag
 	t.lagMax = max(t.lagMax, lag)
 
-	labels := make(map[int]bool, len(r.Turns))
+	t.addTurns(r)
+}
+
+// addTurns counts the searches that judges and reward models have seen.
+func (t *rolloutTally) addTurns(r *forager.Rollout) {
+	labelled, modelled := make(map[int]bool, len(r.Turns)), make(map[int]bool, len(r.Turns))
 	for _, a := range r.Annotations {
-		if a.Value != nil {
-			labels[a.Turn] = true
+		version, scored := a.ModelVersion()
+		switch {
+		case a.Value == nil:
+		case scored:
+			modelled[a.Turn] = true
+			t.rewardModel = max(t.rewardModel, version)
+		default:
+			labelled[a.Turn] = true
 		}
 	}
 	for i, turn := range r.Turns {
-		if turn.Kind == forager.TurnSearch {
-			t.searches++
-			if labels[i] {
-				t.labelled++
-			}
+		if turn.Kind != forager.TurnSearch {
+			continue
+		}
+		t.searches++
+		if labelled[i] {
+			t.labelled++
+		}
+		if modelled[i] {
+			t.modelled++
 		}
 	}
 }
 
 func (t *rolloutTally) fill(m *StepMetrics) {
 	m.Reward = ratio(t.reward, t.rewarded)
+	m.IntrinsicReward = ratio(t.intrinsic, t.rewarded)
 	m.EM = ratio(t.em, t.scored)
 	m.Searches = ratio(float64(t.searches), t.rollouts)
 	m.ValidRate = ratio(float64(t.answered), t.rollouts)
 	m.LabelCoverage = ratio(float64(t.labelled), t.searches)
+	m.ScoreCoverage = ratio(float64(t.modelled), t.searches)
+	m.RewardModel = t.rewardModel
 	m.Rollouts = t.rollouts
 	m.RolledOutTokens = t.tokens
 	m.PolicyTokens = t.policyTokens

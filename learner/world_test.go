@@ -159,8 +159,11 @@ func (w *world) learner(config Config) (*Learner, error) {
 	}
 	return New(config, Deps{
 		RunID: "run", Seed: 7, Epoch: 1, Model: w.model, Algorithm: pg{},
-		Reward: func(r *forager.Rollout) (float64, bool) { v, ok := r.Rewards["em"]; return v, ok },
-		Tasks:  tasks, Source: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
+		Reward: func(r *forager.Rollout, _ uint64) Reward {
+			v, ok := r.Rewards["em"]
+			return Reward{Value: v, Known: ok}
+		},
+		Tasks: tasks, Source: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
 		Resume: w.state, Logger: slog.New(slog.DiscardHandler),
 		Clock: func() time.Time { return w.now },
 	})

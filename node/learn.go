@@ -185,9 +185,9 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 	s.learner, err = learner.New(p.cfg.Learner, learner.Deps{
 		RunID: p.run, Seed: p.cfg.Run.Seed, Epoch: epoch,
 		Model: trainable{trainer}, Reference: reference, Algorithm: algorithm, Tasks: stream,
-		Reward: func(r *forager.Rollout) (float64, bool) {
-			total, _, missing := recipe.Combine(r.Rewards, r.Annotations)
-			return total, len(missing) < len(recipe.Sources())
+		Reward: func(r *forager.Rollout, step uint64) learner.Reward {
+			c := recipe.Combine(r, step)
+			return learner.Reward{Value: c.Total, Intrinsic: c.Intrinsic, Known: len(c.Missing) < len(recipe.Sources())}
 		},
 		Source:  source{replay.NewClient(caller{p.bus, serviceReplay}, epoch, sampleWait)},
 		Credits: creditWriter{p.bus},

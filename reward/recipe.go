@@ -10,7 +10,7 @@ import (
 )
 
 // Config is a reward recipe as settings: which sources count, how much, after
-// which transform.
+// which transform, and what searches are paid for what they bring.
 type Config struct {
 	// Weights is the weight of each source by name, such as em or helpful. A
 	// source that is not named, or has weight 0, is recorded but does not count.
@@ -20,6 +20,11 @@ type Config struct {
 	Transforms map[string]Transform `mapstructure:"transforms"`
 	// Format is the knobs of the format reward.
 	Format FormatConfig `mapstructure:"format"`
+	// ExtrinsicCoefficient is c_ext, which multiplies the sum over weights, 0 or
+	// more; 0 leaves the intrinsic reward alone.
+	ExtrinsicCoefficient float64 `mapstructure:"extrinsic_coefficient"`
+	// Intrinsic is the reward for what searches bring.
+	Intrinsic IntrinsicConfig `mapstructure:"intrinsic"`
 }
 
 // Transform maps a value x to scale·x + bias, clipped to [min, max].
@@ -36,7 +41,10 @@ type Transform struct {
 
 // DefaultConfig rewards exact match alone.
 func DefaultConfig() Config {
-	return Config{Weights: map[string]float64{SourceEM: 1}, Format: DefaultFormatConfig()}
+	return Config{
+		Weights: map[string]float64{SourceEM: 1}, Format: DefaultFormatConfig(),
+		ExtrinsicCoefficient: 1, Intrinsic: DefaultIntrinsicConfig(),
+	}
 }
 
 // Validate reports what makes the recipe unusable, or nil.
@@ -44,7 +52,13 @@ func (c Config) Validate() error {
 	if err := c.Format.Validate(); err != nil {
 		return err
 	}
-	some := false
+	if err := c.Intrinsic.Validate(); err != nil {
+		return fmt.Errorf("reward recipe: %w", err)
+	}
+	if !finite(c.ExtrinsicCoefficient) || c.ExtrinsicCoefficient < 0 {
+		return fmt.Errorf("reward recipe: extrinsic_coefficient is %v, want 0 or more", c.ExtrinsicCoefficient)
+	}
+	some := c.Intrinsic.counts()
 	for _, source := range sortedKeys(c.Weights) {
 		w := c.Weights[source]
 		if source == "" {
@@ -53,14 +67,17 @@ func (c Config) Validate() error {
 		if !finite(w) {
 			return fmt.Errorf("reward recipe: weight of %s is %v, want a finite number", source, w)
 		}
-		some = some || w != 0
+		if w != 0 && source == c.Intrinsic.Source {
+			return forager.WithHint(fmt.Errorf("reward recipe: %s is paid twice, by its weight and as the intrinsic source", source), "remove one of the two")
+		}
+		some = some || w != 0 && c.ExtrinsicCoefficient > 0
 	}
 	if !some {
-		return forager.WithHint(errors.New("reward recipe: no source has a weight"), "set reward.weights, for example em: 1")
+		return forager.WithHint(errors.New("reward recipe: nothing is rewarded"), "set reward.weights, for example em: 1")
 	}
 	for _, source := range sortedKeys(c.Transforms) {
 		t := c.Transforms[source]
-		if _, used := c.Weights[source]; !used {
+		if _, used := c.Weights[source]; !used && source != c.Intrinsic.Source {
 			return forager.WithHint(fmt.Errorf("reward recipe: transform of %s, which has no weight", source), "add a weight for it or remove the transform")
 		}
 		if !finite(t.Scale) || !finite(t.Bias) || !finite(t.Min) || !finite(t.Max) {
@@ -105,8 +122,22 @@ func NewRecipe(c Config) (*Recipe, error) {
 	return r, nil
 }
 
-// Sources lists the sources that count, sorted.
-func (r *Recipe) Sources() []string { return slices.Clone(r.sources) }
+// Sources lists the sources that count, sorted, the intrinsic one last.
+func (r *Recipe) Sources() []string {
+	list := slices.Clone(r.sources)
+	if r.config.Intrinsic.counts() {
+		list = append(list, r.config.Intrinsic.Source)
+	}
+	return list
+}
+
+// Combined is the reward of one rollout and what it is made of.
+type Combined struct {
+	Total     float64      // c_ext · the weighted sum over sources, and Intrinsic
+	Intrinsic float64      // the part of Total that is paid for what searches brought
+	Turns     []TurnReward // the part of Total that belongs to single turns, by turn
+	Missing   []string     // sources that count and are unknown, in the order of Sources
+}
 
 // TurnReward is the part of a rollout's reward that belongs to one turn.
 type TurnReward struct {
@@ -115,38 +146,62 @@ type TurnReward struct {
 }
 
 // Combine gives the reward of one rollout from its rule rewards and whatever
-// labels have arrived. total is the weighted sum over all sources; perTurn,
-// sorted by turn, is the part of total that belongs to single turns.
+// annotations it has, at a learner step, counted from 0.
 //
 // A source without any usable value (absent, null or not finite) adds nothing
-// and is listed in missing: it is unknown, which differs from 0. Of several
-// labels for one turn and source the latest counts; a label for the whole
-// rollout replaces the rule reward of the same source.
-func (r *Recipe) Combine(rewards map[string]float64, annotations []forager.Annotation) (total float64, perTurn []TurnReward, missing []string) {
+// and is missing: it is unknown, which differs from 0. Of several annotations
+// for one turn and source the latest counts; one for the whole rollout replaces
+// the rule reward of the same source. The intrinsic source is about turns alone.
+func (r *Recipe) Combine(rollout *forager.Rollout, step uint64) Combined {
+	var c Combined
 	turns := map[int]float64{}
 	for _, source := range r.sources {
-		values := latest(source, annotations)
-		if v, ok := rewards[source]; ok && finite(v) {
+		values := latest(source, rollout.Annotations)
+		if v, ok := rollout.Rewards[source]; ok && finite(v) {
 			if _, replaced := values[forager.WholeRollout]; !replaced {
 				values[forager.WholeRollout] = v
 			}
 		}
 		if len(values) == 0 {
-			missing = append(missing, source)
+			c.Missing = append(c.Missing, source)
 			continue
 		}
 		for _, turn := range sortedKeys(values) { // in order: sums must not depend on map order
-			v := r.config.Weights[source] * r.config.Transforms[source].apply(values[turn])
-			total += v
+			v := r.config.ExtrinsicCoefficient * r.config.Weights[source] * r.config.Transforms[source].apply(values[turn])
+			c.Total += v
 			if turn != forager.WholeRollout {
 				turns[turn] += v
 			}
 		}
 	}
-	for _, turn := range sortedKeys(turns) {
-		perTurn = append(perTurn, TurnReward{Turn: turn, Value: turns[turn]})
+	if r.config.Intrinsic.counts() {
+		r.addIntrinsic(&c, rollout, step, turns)
 	}
-	return total, perTurn, missing
+	for _, turn := range sortedKeys(turns) {
+		c.Turns = append(c.Turns, TurnReward{Turn: turn, Value: turns[turn]})
+	}
+	return c
+}
+
+// addIntrinsic pays the turns that have a value.
+func (r *Recipe) addIntrinsic(c *Combined, rollout *forager.Rollout, step uint64, turns map[int]float64) {
+	source := r.config.Intrinsic.Source
+	values := latest(source, rollout.Annotations)
+	known := false
+	for turn, n := range visits(rollout.Turns) {
+		value, ok := values[turn]
+		if !ok {
+			continue
+		}
+		known = true
+		v := r.config.Intrinsic.pay(step, r.config.Transforms[source].apply(value), n)
+		c.Intrinsic += v
+		turns[turn] += v
+	}
+	c.Total += c.Intrinsic
+	if !known {
+		c.Missing = append(c.Missing, source)
+	}
 }
 
 // latest gives the newest usable value of a source by turn.

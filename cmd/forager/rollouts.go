@@ -186,10 +186,11 @@ func listLine(index int, r *forager.Rollout, hops int, recipe *reward.Recipe) st
 	if hops > 0 {
 		hopText = fmt.Sprint(hops)
 	}
-	total, _, missing := recipe.Combine(r.Rewards, r.Annotations)
-	rewardText := fmt.Sprintf("%.3f", total)
-	if len(missing) > 0 {
-		rewardText += " (without " + strings.Join(missing, ", ") + ")"
+	// A version is published after every step: nearly the step that it was learned from in.
+	combined := recipe.Combine(r, uint64(r.OldestVersion()))
+	rewardText := fmt.Sprintf("%.3f", combined.Total)
+	if len(combined.Missing) > 0 {
+		rewardText += " (without " + strings.Join(combined.Missing, ", ") + ")"
 	}
 	return fmt.Sprintf("%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s", index, r.ID, visible(r.TaskID), hopText,
 		known(r.Rewards, reward.SourceEM), known(r.Rewards, reward.SourceF1), r.Searches(), r.Finish, versions(r), rewardText)

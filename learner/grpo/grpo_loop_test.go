@@ -127,8 +127,10 @@ func TestRewardRisesThroughTheLoop(t *testing.T) {
 	formula.KLCoefficient = 0.01
 	l, err := learner.New(config, learner.Deps{
 		RunID: "run", Seed: 1, Epoch: 1, Model: w.model, Reference: reference, Algorithm: New(formula),
-		Reward: func(r *forager.Rollout) (float64, bool) { return r.Rewards["em"], true },
-		Tasks:  tasks, Source: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
+		Reward: func(r *forager.Rollout, _ uint64) learner.Reward {
+			return learner.Reward{Value: r.Rewards["em"], Known: true}
+		},
+		Tasks: tasks, Source: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
 		Logger: slog.New(slog.DiscardHandler), Clock: time.Now,
 	})
 	if err != nil {
