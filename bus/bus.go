@@ -2,10 +2,13 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +33,8 @@ type Bus struct {
 
 	consumers map[Stream]jetstream.Consumer // written by Open only
 	objects   jetstream.ObjectStore
+	claims    jetstream.Stream
+	id        string // of this bus among all holders of claims
 	closing   sync.Once
 }
 
@@ -40,7 +45,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Bus{cfg: cfg, names: names{cfg.Run}, log: log, consumers: map[Stream]jetstream.Consumer{}}
+	b := &Bus{cfg: cfg, names: names{cfg.Run}, log: log, consumers: map[Stream]jetstream.Consumer{}, id: rand.Text()}
 	if err := b.open(ctx); err != nil {
 		_ = b.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("open bus: %w", err)
@@ -48,7 +53,18 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
 	return b, nil
 }
 
-func (b *Bus) open(ctx context.Context) (err error) {
+func (b *Bus) open(ctx context.Context) error {
+	if err := b.join(ctx); err != nil {
+		return err
+	}
+	if err := b.create(ctx); err != nil || b.server == nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.cfg.StoreDir, addressFile), []byte(b.URL()+"\n"), 0o644)
+}
+
+// join starts the embedded server, if it is to be that, and connects.
+func (b *Bus) join(ctx context.Context) (err error) {
 	if b.cfg.URL == "" {
 		if b.server, err = startServer(&b.cfg, b.log); err != nil {
 			return err
@@ -60,10 +76,8 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	// The server drops what exceeds 128 MB unprocessed for one stream: an object's
 	// chunks of 128 KiB go out 32 MB at a time.
 	const chunks = 256
-	if b.js, err = jetstream.New(b.conn, jetstream.WithDefaultTimeout(b.cfg.Timeout), jetstream.WithPublishAsyncMaxPending(chunks)); err != nil {
-		return err
-	}
-	return b.create(ctx)
+	b.js, err = jetstream.New(b.conn, jetstream.WithDefaultTimeout(b.cfg.Timeout), jetstream.WithPublishAsyncMaxPending(chunks))
+	return err
 }
 
 // connect tries until the server answers or the time is over.
@@ -122,10 +136,13 @@ func (b *Bus) options() []nats.Option {
 func (b *Bus) create(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	for i, s := range []Stream{Credits, Rollouts, Digests, Annotations} {
+	for i, s := range allStreams() {
 		stream, err := b.js.CreateOrUpdateStream(ctx, b.cfg.streams()[i])
 		if err != nil {
 			return createError(string(s), err)
+		}
+		if s == claims {
+			b.claims = stream
 		}
 		if !s.fetched() {
 			continue

@@ -170,6 +170,9 @@ func (b *Bus) StreamInfo(ctx context.Context, s Stream) (StreamInfo, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	stream, err := b.js.Stream(ctx, b.names.stream(s))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = fmt.Errorf("run %s: %w", b.cfg.Run, forager.ErrNotFound)
+	}
 	if err != nil {
 		return StreamInfo{}, fmt.Errorf("state of %s: %w", s, err)
 	}

@@ -22,7 +22,14 @@ const (
 	// Annotations is kept whole, as the source of truth about labels; it is read
 	// with Replay and Follow. Refuses when full.
 	Annotations Stream = "annotations"
+
+	// claims has one message for each key that is claimed; Claim and Release alone
+	// touch it. Drops its oldest when full.
+	claims Stream = "claims"
 )
+
+// allStreams lists them in the order of Config.streams.
+func allStreams() []Stream { return []Stream{Credits, Rollouts, Digests, Annotations, claims} }
 
 // All names on the server, for run R:
 //
@@ -59,7 +66,7 @@ const publishWindow = 2 * time.Minute
 func (s Stream) queuedOnce() bool { return s == Credits || s == Rollouts }
 
 // fetched says that messages are worked off through the shared consumer.
-func (s Stream) fetched() bool { return s != Annotations }
+func (s Stream) fetched() bool { return s != Annotations && s != claims }
 
 // streams is the table of streams.
 func (c *Config) streams() []jetstream.StreamConfig {
@@ -88,7 +95,11 @@ func (c *Config) streams() []jetstream.StreamConfig {
 	annotations := base(Annotations)
 	annotations.MaxBytes, annotations.Retention = c.MaxAnnotations, jetstream.LimitsPolicy
 
-	return []jetstream.StreamConfig{credits, rollouts, digests, annotations}
+	claimed := base(claims)
+	claimed.MaxBytes, claimed.MaxAge, claimed.MaxMsgsPerSubject = claimBytes, ClaimAge, 1
+	claimed.Retention, claimed.Discard, claimed.AllowDirect = jetstream.LimitsPolicy, jetstream.DiscardOld, true
+
+	return []jetstream.StreamConfig{credits, rollouts, digests, annotations, claimed}
 }
 
 // consumer is the one durable consumer of a stream that is fetched from.
