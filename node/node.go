@@ -106,7 +106,7 @@ func (p *process) openBus(ctx context.Context, embedded bool) error {
 	cfg := p.cfg.Bus
 	cfg.Run = p.run
 	if embedded {
-		cfg.URL, cfg.StoreDir = "", filepath.Join(p.dir.Path(), "nats")
+		cfg.URL, cfg.StoreDir = "", storeFolder(p.dir)
 	}
 	b, err := bus.Open(ctx, cfg, p.logger)
 	if err != nil {
