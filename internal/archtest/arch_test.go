@@ -44,13 +44,14 @@ var layers = map[string][]string{
 	"search/worldfacts":    {"."},
 
 	// 2: the services
-	"actor":          {".", "policy", "reward", "search", "search/protocol"},
-	"rewardsrv":      {".", "reward"},
-	"replay":         {".", "batch"},
-	"eval":           {".", "reward"},
-	"learner":        {"."},
-	"learner/rlmath": {},
-	"learner/grpo":   {".", "learner", "learner/rlmath"},
+	"actor":                {".", "policy", "reward", "search", "search/protocol"},
+	"rewardsrv":            {".", "reward"},
+	"rewardsrv/labelstore": {"."},
+	"replay":               {".", "batch"},
+	"eval":                 {".", "reward"},
+	"learner":              {"."},
+	"learner/rlmath":       {},
+	"learner/grpo":         {".", "learner", "learner/rlmath"},
 
 	// 3: what puts them together
 	"node": {
@@ -80,7 +81,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/raft":           {"cluster"},
 	"github.com/hashicorp/raft-boltdb":    {"cluster"},
 	"github.com/hashicorp/go-hclog":       {"cluster"},
-	"go.etcd.io/bbolt":                    {"cluster"},
+	"go.etcd.io/bbolt":                    {"cluster", "rewardsrv/labelstore"},
 	"github.com/gofrs/flock":              {"rundir"},
 	"golang.org/x/sys/cpu":                {"policy/lm/kernel"},
 	"golang.org/x/text/unicode/norm":      {"policy/tokenizer"},
