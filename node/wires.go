@@ -259,7 +259,7 @@ func (s source) Sample(ctx context.Context, r learner.Request) (learner.Sample, 
 
 // Commit implements learner.Source.
 func (s source) Commit(ctx context.Context, groups []uint64) error {
-	return s.client.Commit(ctx, groups)
+	return s.client.Commit(ctx, groups, nil)
 }
 
 // retryUntil repeats a call with short pauses until it works, ctx ends or the

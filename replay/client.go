@@ -65,12 +65,23 @@ func (c *Client) Sample(ctx context.Context, q Query) ([]forager.Group, []Drop, 
 	return groups, loan.Drops, nil
 }
 
-// Commit is Table.Commit.
-func (c *Client) Commit(ctx context.Context, keys []uint64) error {
+// Commit is Table.Commit. used gives, by group, the annotations that its
+// rollouts were learned from with: the archive gets these. Groups that it does
+// not name are archived with the labels that the table has by now. An error may
+// come when some groups are committed; the call is then repeated.
+func (c *Client) Commit(ctx context.Context, keys []uint64, used map[uint64][]forager.Annotation) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, _, err := c.call(ctx, request{Op: opCommit, Keys: keys})
-	return err
+	parts, err := commitParts(keys, used)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if _, _, err := c.call(ctx, request{Op: opCommit, Keys: part.keys, Used: part.used}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Stats describes the service's table. Any epoch may ask.

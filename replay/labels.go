@@ -37,8 +37,9 @@ func newLabels(maxLabels, maxEarly int) *labels {
 	}
 }
 
-// add keeps one label.
+// add keeps one label, without the text that it came from: the stream has it.
 func (l *labels) add(a forager.Annotation) {
+	a.Judgement = forager.Judgement{}
 	of := l.rollouts[a.RolloutID]
 	key := labelKey{a.Turn, a.Source}
 	if _, known := of[key]; !known {

@@ -199,7 +199,7 @@ func (s *Service) answer(ctx context.Context, r request) (answer response, loan 
 		loan, err = s.table.Sample(wait, r.Epoch, r.Sequence, r.Query)
 		return answer, loan, err
 	case opCommit:
-		s.archive(r.Keys)
+		s.archive(r.Keys, r.Used)
 		return answer, loan, s.table.Commit(r.Epoch, r.Keys)
 	case opStats:
 		stats := s.table.Stats()
@@ -209,14 +209,18 @@ func (s *Service) answer(ctx context.Context, r request) (answer response, loan 
 	return answer, loan, fmt.Errorf("%w: operation %q", forager.ErrSchema, r.Op)
 }
 
-// archive keeps the groups of a commit for people. Training does not depend on
-// it: a failure is logged and counted.
-func (s *Service) archive(keys []uint64) {
+// archive keeps the groups of a commit for people, with the annotations that they
+// were learned from with, if the learner says so. Training does not depend on it:
+// a failure is logged and counted.
+func (s *Service) archive(keys []uint64, used []byte) {
 	if s.Archive == nil {
 		return
 	}
 	for part := range slices.Chunk(keys, archiveGroups) {
 		groups, err := s.table.Read(part)
+		if err == nil && len(used) > 0 {
+			err = putUsed(groups, used)
+		}
 		if err == nil && len(groups) > 0 {
 			err = s.Archive.Put(groups)
 		}

@@ -115,7 +115,7 @@ func TestServiceEndToEnd(t *testing.T) {
 	if groups, _, err = client.Sample(ctx, q); err != nil || len(groups) != 1 || groups[0].Credit.Index != 2 {
 		t.Fatalf("groups %v, %v", groups, err)
 	}
-	if err := client.Commit(ctx, []uint64{0, 1}); err != nil {
+	if err := client.Commit(ctx, []uint64{0, 1}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(archive.groups) != 2 || len(archive.groups[1].Rollouts[1].Annotations) != 2 {

@@ -28,6 +28,7 @@ type request struct {
 	Wait     time.Duration `json:"wait,omitempty"`     // sample
 	From     uint64        `json:"from,omitempty"`     // begin
 	Keys     []uint64      `json:"keys,omitempty"`     // commit
+	Used     []byte        `json:"used,omitempty"`     // commit: encoded annotations of all its groups; none: not known
 }
 
 // response is what a Service answers: this as JSON behind its length (uint32,
