@@ -17,19 +17,26 @@ import (
 )
 
 // server speaks vLLM's or SGLang's protocol over native engines, one for each
-// set of weights, so that what actors record can be compared with the learner.
+// set of weights that it holds, so that what actors record can be compared with
+// the learner.
 type server struct {
 	*httptest.Server
-	t     *testing.T
 	kind  remote.Kind
 	base  *lm.Model
 	tok   *tokenizer.Tokenizer
-	ctx   context.Context //nolint:containedctx // of the engines
-	wait  sync.WaitGroup
 	draws atomic.Uint64
+
 	mu    sync.Mutex
-	named map[string]*lm.Engine
-	label string
+	held  map[string]*heldWeights
+	label string // SGLang: the only weights
+	most  int    // sets of weights at once
+}
+
+// heldWeights are an engine at work.
+type heldWeights struct {
+	engine   *lm.Engine
+	requests sync.WaitGroup
+	stop     func()
 }
 
 func newServer(t *testing.T, kind remote.Kind, folder string) *server {
@@ -38,17 +45,20 @@ func newServer(t *testing.T, kind remote.Kind, folder string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &server{t: t, kind: kind, base: base, tok: l.tokenizer, ctx: ctx, named: map[string]*lm.Engine{}, label: "default"}
-	if err := s.add("tiny", base); err != nil {
+	s := &server{kind: kind, base: base, tok: l.tokenizer, held: map[string]*heldWeights{}, label: "default"}
+	name := "tiny"
+	if kind == remote.SGLang {
+		name = s.label
+	}
+	if err := s.add(name, base); err != nil {
 		t.Fatal(err)
 	}
-	s.named["default"] = s.named["tiny"]
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(func() {
 		s.Close()
-		cancel()
-		s.wait.Wait()
+		for name := range s.held {
+			s.drop(name)
+		}
 	})
 	return s
 }
@@ -58,11 +68,34 @@ func (s *server) add(name string, m *lm.Model) error {
 	if err != nil {
 		return err
 	}
-	s.wait.Go(func() { _ = engine.Run(s.ctx) })
+	s.drop(name)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- engine.Run(ctx) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.named[name] = engine
+	s.held[name] = &heldWeights{engine: engine, stop: func() { cancel(); <-ended }}
+	s.most = max(s.most, len(s.held))
 	return nil
+}
+
+// mostHeld is how many sets of weights there were at once.
+func (s *server) mostHeld() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
+// drop ends the engine of weights when it has no more requests.
+func (s *server) drop(name string) {
+	s.mu.Lock()
+	w := s.held[name]
+	delete(s.held, name)
+	s.mu.Unlock()
+	if w != nil {
+		w.requests.Wait()
+		w.stop()
+	}
 }
 
 // requestBody is the fields of all requests that the tests send.
@@ -101,6 +134,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/v1/load_lora_adapter":
 		err = s.loadAdapter(body.AdapterName, body.AdapterPath)
 	case "/v1/unload_lora_adapter":
+		s.drop(body.AdapterName)
 	case "/model_info":
 		answer = map[string]any{"weight_version": s.current()}
 	case "/update_weights_from_disk":
@@ -142,13 +176,15 @@ func (s *server) replace(label, path string) error {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	previous := s.label
 	s.label = label
+	s.mu.Unlock()
+	s.drop(previous)
 	return nil
 }
 
 func (s *server) vllm(b requestBody) (any, error) {
-	done, err := s.complete(b.Model, policy.Request{Context: b.Prompt, MaxTokens: b.MaxTokens, Temperature: b.Temperature, Stop: b.Stop, Seed: b.Seed})
+	_, done, err := s.complete(b.Model, policy.Request{Context: b.Prompt, MaxTokens: b.MaxTokens, Temperature: b.Temperature, Stop: b.Stop, Seed: b.Seed})
 	top := make([]map[string]float32, len(done.Tokens))
 	for i, p := range done.Logprobs {
 		top[i] = map[string]float32{"x": p}
@@ -167,8 +203,7 @@ func (s *server) vllm(b requestBody) (any, error) {
 }
 
 func (s *server) sglang(b requestBody) (any, error) {
-	label := s.current()
-	done, err := s.complete(label, policy.Request{
+	label, done, err := s.complete("", policy.Request{
 		Context: b.InputIDs, MaxTokens: b.Sampling.MaxTokens, Temperature: b.Sampling.Temperature, Stop: b.Sampling.Stop,
 		Seed: s.draws.Add(1), // draws are the server's own
 	})
@@ -191,12 +226,21 @@ func (s *server) current() string {
 	return s.label
 }
 
-func (s *server) complete(name string, req policy.Request) (policy.Completion, error) {
+// complete continues with the weights of a name, or with the only ones, and tells
+// their name.
+func (s *server) complete(name string, req policy.Request) (string, policy.Completion, error) {
 	s.mu.Lock()
-	engine := s.named[name]
-	s.mu.Unlock()
-	if engine == nil {
-		return policy.Completion{}, fmt.Errorf("no weights %q", name)
+	if name == "" {
+		name = s.label
 	}
-	return engine.Generate(s.ctx, req)
+	w := s.held[name]
+	if w == nil {
+		s.mu.Unlock()
+		return name, policy.Completion{}, fmt.Errorf("no weights %q", name)
+	}
+	w.requests.Add(1)
+	s.mu.Unlock()
+	defer w.requests.Done()
+	done, err := w.engine.Generate(context.Background(), req)
+	return name, done, err
 }

@@ -96,7 +96,8 @@ func TestTrainOnServers(t *testing.T) {
 			if kind == remote.SGLang {
 				cfg.Trainer.LoRA.Rank = 0
 			}
-			cfg.Policy.Remote.URLs = []string{newServer(t, kind, cfg.Policy.Path).URL}
+			server := newServer(t, kind, cfg.Policy.Path)
+			cfg.Policy.Remote.URLs = []string{server.URL}
 			cfg.Policy.Remote.WeightsDir = t.TempDir()
 			cfg.Learner.Lag = 0
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -118,6 +119,11 @@ func TestTrainOnServers(t *testing.T) {
 			kept, err := os.ReadDir(filepath.Join(cfg.Policy.Remote.WeightsDir, "quick"))
 			if err != nil || len(kept) != 2 {
 				t.Errorf("%d versions are kept, want 2 (%v)", len(kept), err)
+			}
+
+			most := map[remote.Kind]int{remote.VLLM: 4, remote.SGLang: 2}[kind] // with the base; while one comes
+			if got := server.mostHeld(); got > most {
+				t.Errorf("the server held %d sets of weights at once, want at most %d", got, most)
 			}
 
 			// The servers' policy can be measured, too.
