@@ -179,7 +179,9 @@ func (s *server) replace(label, path string) error {
 	previous := s.label
 	s.label = label
 	s.mu.Unlock()
-	s.drop(previous)
+	if previous != label {
+		s.drop(previous)
+	}
 	return nil
 }
 
