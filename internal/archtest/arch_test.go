@@ -44,14 +44,15 @@ var layers = map[string][]string{
 	"search/worldfacts":    {"."},
 
 	// 2: the services
-	"actor":                {".", "policy", "reward", "search", "search/protocol"},
-	"rewardsrv":            {".", "reward"},
-	"rewardsrv/labelstore": {"."},
-	"replay":               {".", "batch"},
-	"eval":                 {".", "reward"},
-	"learner":              {"."},
-	"learner/rlmath":       {},
-	"learner/grpo":         {".", "learner", "learner/rlmath"},
+	"actor":                 {".", "policy", "reward", "search", "search/protocol"},
+	"rewardsrv":             {".", "reward"},
+	"rewardsrv/labelstore":  {"."},
+	"rewardsrv/rewardmodel": {"."},
+	"replay":                {".", "batch"},
+	"eval":                  {".", "reward"},
+	"learner":               {"."},
+	"learner/rlmath":        {},
+	"learner/grpo":          {".", "learner", "learner/rlmath"},
 
 	// 3: what puts them together
 	"node": {
