@@ -97,7 +97,7 @@ same roles run one per process, on one machine or many, with "forager nats",
 			root.AddCommand(c)
 		}
 	}
-	add("learn", a.train(), a.eval(), a.rollouts(), a.runs())
+	add("learn", a.train(), a.eval(), a.rollouts(), a.labels(), a.runs())
 	add("role", a.roles()...)
 	add("make", a.warmstart(), a.tasks(), a.config(), a.version())
 	return root
