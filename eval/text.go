@@ -22,26 +22,17 @@ func (r Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(out, " %s %d", f, r.Finish[f])
 	}
 	fmt.Fprint(out, "\n\n")
-	r.write(out, "%.3f")
-	return out.Flush()
-}
-
-// WriteText writes the comparison as aligned tables of signed differences.
-func (c Comparison) WriteText(w io.Writer) error {
-	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "change over %d paired questions (%d only before, %d only after); %g %% intervals, %d resamples\n\n",
-		c.Paired, c.OnlyBefore, c.OnlyAfter, 100*c.Confidence, c.Resamples)
-	c.write(out, "%+.3f")
+	r.write(out)
 	return out.Flush()
 }
 
 // write shows the whole with intervals, then one line a part. The bufio.Writer
 // below keeps the first error.
-func (b Breakdown) write(out *bufio.Writer, format string) {
+func (b Breakdown) write(out *bufio.Writer) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "metric\toverall\tmacro over hops")
 	for _, name := range Metrics() {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", name, interval(b.Overall, name, format), interval(b.Macro, name, format))
+		fmt.Fprintf(table, "%s\t%s\t%s\n", name, interval(b.Overall, name), interval(b.Macro, name))
 	}
 	_ = table.Flush()
 
@@ -56,10 +47,10 @@ func (b Breakdown) write(out *bufio.Writer, format string) {
 			fmt.Fprintf(table, "%s %s\t%d", part.kind, g.Name, g.Questions)
 			for _, name := range Metrics() {
 				if name == EM {
-					fmt.Fprint(table, "\t", interval(g, name, format))
+					fmt.Fprint(table, "\t", interval(g, name))
 					continue
 				}
-				fmt.Fprint(table, "\t", point(g, name, format))
+				fmt.Fprint(table, "\t", point(g, name))
 			}
 			fmt.Fprintln(table)
 		}
@@ -67,18 +58,18 @@ func (b Breakdown) write(out *bufio.Writer, format string) {
 	_ = table.Flush()
 }
 
-func interval(g Group, name, format string) string {
+func interval(g Group, name string) string {
 	e, known := g.Metrics[name]
 	if !known {
 		return "-"
 	}
-	return fmt.Sprintf(format+" ["+format+", "+format+"]", e.Mean, e.Low, e.High)
+	return fmt.Sprintf("%.3f [%.3f, %.3f]", e.Mean, e.Low, e.High)
 }
 
-func point(g Group, name, format string) string {
+func point(g Group, name string) string {
 	e, known := g.Metrics[name]
 	if !known {
 		return "-"
 	}
-	return fmt.Sprintf(format, e.Mean)
+	return fmt.Sprintf("%.3f", e.Mean)
 }

@@ -129,9 +129,6 @@ func NewServer(config ServerConfig, retriever Retriever, passages int, logger *s
 	return s, nil
 }
 
-// Handler serves the routes above, for use under another server.
-func (s *Server) Handler() http.Handler { return s.handler }
-
 // Listen opens the port ahead of Run, so that a port in use (an error that
 // wraps forager.ErrInUse) is noticed first and the chosen port is known. It
 // may be called again and then gives the same address.

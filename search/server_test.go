@@ -36,14 +36,14 @@ func mustServer(t *testing.T, r Retriever, change func(*ServerConfig)) *Server {
 func post(t *testing.T, s *Server, body string) (code int, answer string) {
 	t.Helper()
 	recorder := httptest.NewRecorder()
-	s.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/retrieve", strings.NewReader(body)))
+	s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/retrieve", strings.NewReader(body)))
 	return recorder.Code, strings.TrimSpace(recorder.Body.String())
 }
 
 func get(t *testing.T, s *Server, path string) string {
 	t.Helper()
 	recorder := httptest.NewRecorder()
-	s.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
+	s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
 	if recorder.Code != http.StatusOK {
 		t.Errorf("GET %s: %d", path, recorder.Code)
 	}
@@ -111,7 +111,7 @@ func TestServerLimits(t *testing.T) {
 		}
 	}
 	recorder := httptest.NewRecorder()
-	s.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/retrieve", nil))
+	s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/retrieve", nil))
 	if recorder.Code != http.StatusMethodNotAllowed {
 		t.Errorf("GET /retrieve: %d", recorder.Code)
 	}
@@ -142,7 +142,7 @@ func TestSaturationAndStats(t *testing.T) {
 	}()
 	<-slow.entered
 	recorder := httptest.NewRecorder()
-	s.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/retrieve", strings.NewReader(`{"query": "b"}`)))
+	s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/retrieve", strings.NewReader(`{"query": "b"}`)))
 	if recorder.Code != http.StatusTooManyRequests || recorder.Header().Get("Retry-After") != "1" {
 		t.Errorf("saturated: %d, Retry-After %q", recorder.Code, recorder.Header().Get("Retry-After"))
 	}

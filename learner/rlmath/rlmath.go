@@ -37,22 +37,6 @@ func MeanStd(x []float64) (mean, std float64) {
 	return mean, math.Sqrt(sum / float64(len(x)))
 }
 
-// MaskedMean is the mean of x where mask is true, 0 when it is true nowhere.
-// The slices have equal length.
-func MaskedMean(x []float32, mask []bool) float64 {
-	sum, n := 0.0, 0
-	for i, v := range x {
-		if mask[i] {
-			sum += float64(v)
-			n++
-		}
-	}
-	if n == 0 {
-		return 0
-	}
-	return sum / float64(n)
-}
-
 // LogRatio is logp - other, clamped to ±MaxLogRatio. inside is false where the
 // clamp was active or the difference is not a number; the derivative there is 0.
 func LogRatio(logp, other float32) (logRatio float64, inside bool) {
@@ -66,13 +50,6 @@ func LogRatio(logp, other float32) (logRatio float64, inside bool) {
 		return 0, false
 	}
 	return d, true
-}
-
-// K1 estimates KL(p ‖ q) from one sample of p: log p − log q. It is unbiased
-// and may be negative. (Schulman, "Approximating KL divergence", 2020.)
-func K1(logp, logq float32) float64 {
-	d, _ := LogRatio(logp, logq)
-	return d
 }
 
 // K3 estimates KL(p ‖ q) from one sample of p: q/p − 1 − log(q/p). It is

@@ -39,17 +39,6 @@ func ParseAction(text string) Action {
 // StopStrings end a turn's generation. The stop string is kept in the text.
 func StopStrings() []string { return []string{endSearch, endAnswer} }
 
-// Cut ends a turn's text after the first </search>, else after the first
-// </answer>, else nowhere: for engines that overrun their stop strings.
-func Cut(text string) string {
-	for _, end := range StopStrings() {
-		if i := strings.Index(text, end); i >= 0 {
-			return text[:i+len(end)]
-		}
-	}
-	return text
-}
-
 // InvalidObservation is what the environment says to a turn without a complete
 // action tag. The turn counts, the episode goes on.
 func InvalidObservation() string {

@@ -32,20 +32,6 @@ func TestParseAction(t *testing.T) {
 	}
 }
 
-func TestCut(t *testing.T) {
-	for text, want := range map[string]string{
-		"<search>a</search> more":         "<search>a</search>",
-		"<answer>a</answer> more":         "<answer>a</answer>",
-		"<answer>a</answer>b</search>c":   "<answer>a</answer>b</search>", // search ends first in the field's rule
-		"no tag":                          "no tag",
-		"<search>a</search><search>b</se": "<search>a</search>",
-	} {
-		if got := Cut(text); got != want {
-			t.Errorf("Cut(%q) = %q, want %q", text, got, want)
-		}
-	}
-}
-
 var twoPassages = []forager.Passage{
 	{ID: "1", Title: "Lima", Text: "Lima is the capital of Peru."},
 	{ID: "2", Title: "Peru", Text: "Peru is a country."},
@@ -168,9 +154,6 @@ func FuzzParseAction(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if got, want := ParseAction(text), referenceParse(text); got != want {
 			t.Errorf("ParseAction(%q) = %v, reference %v", text, got, want)
-		}
-		if cut := Cut(text); !strings.HasPrefix(text, cut) {
-			t.Errorf("Cut(%q) = %q is no prefix", text, cut)
 		}
 	})
 }

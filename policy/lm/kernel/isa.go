@@ -55,6 +55,3 @@ type instructionSet struct {
 
 // active is the best implementation this processor has. Only tests replace it.
 var active = available()[0]
-
-// ISA names the instruction set in use: "avx512", "avx2" or "go".
-func ISA() string { return active.name }
