@@ -2,9 +2,9 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -14,7 +14,7 @@ import (
 	"github.com/forager-rl/forager/policy/lm"
 	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/reward"
-	"github.com/forager-rl/forager/rundir"
+	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
 )
 
 // startingPolicy is the folder in a run directory that keeps the policy that
@@ -41,6 +41,15 @@ func (p *process) learn(ctx context.Context, started func(context.Context) error
 	defer s.close()
 
 	leased, lost := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if s.watch != nil {
+		watching.Go(func() {
+			if err := s.watch(leased); err != nil && leased.Err() == nil {
+				p.logger.Error("learning goes on with the intrinsic rewards known so far", "error", err)
+			}
+		})
+	}
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
@@ -100,9 +109,11 @@ func (p *process) acquire(ctx context.Context) (cluster.Lease, error) {
 	}
 }
 
-// session is a learner at work and what must be closed after it.
+// session is a learner at work, what keeps it informed, and what must be closed
+// after it.
 type session struct {
 	learner *learner.Learner
+	watch   func(context.Context) error // follows what turns are scored by; nil when they are not
 	closers []func() error
 }
 
@@ -189,7 +200,10 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 			c := recipe.Combine(r, step)
 			return learner.Reward{Value: c.Total, Intrinsic: c.Intrinsic, Known: len(c.Missing) < len(recipe.Sources())}
 		},
-		Source:  source{replay.NewClient(caller{p.bus, serviceReplay}, epoch, sampleWait)},
+		Source: &source{
+			client: replay.NewClient(caller{p.bus, serviceReplay}, epoch, sampleWait),
+			scorer: p.newScorer(s, tasks, l), used: map[uint64][]forager.Annotation{},
+		},
 		Credits: creditWriter{p.bus},
 		Publisher: &publisher{
 			bus: p.bus, cluster: p.cluster, trainer: trainer, shared: shared, shape: initial.Arch.String(), base: base,
@@ -203,6 +217,25 @@ func (p *process) newSession(epoch uint64) (_ *session, err error) {
 	return s, err
 }
 
+// newScorer makes what values sampled turns, nil when the recipe has no
+// intrinsic source, and gives the session what keeps it up to date.
+func (p *process) newScorer(s *session, tasks *dataset, l language) *scorer {
+	cfg := p.cfg.Reward.Intrinsic
+	if cfg.Source == "" {
+		return nil
+	}
+	sc := &scorer{source: cfg.Source, shuffle: cfg.Shuffle, seed: p.cfg.Run.Seed, tasks: tasks, decode: l.tokenizer.Decode, clock: p.clock}
+	switch kind := rewardmodel.Kind(cfg.Source); kind {
+	case rewardmodel.Classification, rewardmodel.Ranking:
+		sc.models = &modelWatcher{kind: kind, latest: rewardModels{p.bus}.Latest, logger: p.logger}
+		s.watch = func(ctx context.Context) error { return sc.models.run(ctx, p.bus) }
+	default:
+		sc.labels = newLabelTable(cfg.Source)
+		s.watch = func(ctx context.Context) error { return sc.labels.follow(ctx, p.bus) }
+	}
+	return sc
+}
+
 // roomForWeights reports whether the object store holds what is there while a
 // version of a whole model is published: it, and the two before.
 func (p *process) roomForWeights(m *lm.Model) error {
@@ -213,79 +246,4 @@ func (p *process) roomForWeights(m *lm.Model) error {
 	}
 	return forager.WithHint(fmt.Errorf("the object store takes %d bytes, %d versions of %s have %d", p.cfg.Bus.MaxObjects, versions, m.Arch, need),
 		fmt.Sprintf("set bus.max_objects to at least %d, or train adapters with trainer.lora.rank", need))
-}
-
-// reporter writes metrics.jsonl and TensorBoard events and tells the observer.
-type reporter struct {
-	process *process
-	metrics *rundir.Metrics
-	board   *rundir.TensorBoard
-	begun   time.Time
-	first   uint64 // step that this process started after
-}
-
-func (p *process) openReporter(resumed *learner.State) (*reporter, error) {
-	r := &reporter{process: p, begun: p.clock()}
-	if resumed != nil {
-		r.first = resumed.Step
-	}
-	var err error
-	if r.metrics, err = p.dir.OpenMetrics(r.first); err != nil {
-		return nil, err
-	}
-	if r.board, err = p.dir.OpenTensorBoard(resumed != nil, r.first, p.clock); err != nil {
-		return nil, errors.Join(err, r.metrics.Close())
-	}
-	if resumed != nil && resumed.Metrics.Step == resumed.Step {
-		if err := r.repair(resumed.Metrics); err != nil {
-			return nil, errors.Join(err, r.close())
-		}
-	}
-	return r, nil
-}
-
-// repair writes the metrics of the checkpoint's step when a crash came between
-// the checkpoint and the report.
-func (r *reporter) repair(m learner.StepMetrics) error {
-	rows, err := rundir.ReadMetrics(r.process.dir.MetricsPath())
-	if err != nil {
-		return err
-	}
-	if n := len(rows); n > 0 && rows[n-1].Step >= m.Step {
-		return nil
-	}
-	return r.write(m)
-}
-
-func (r *reporter) write(m learner.StepMetrics) error {
-	values := map[string]float64{}
-	data, err := json.Marshal(m)
-	if err == nil {
-		err = json.Unmarshal(data, &values)
-	}
-	if err != nil {
-		return fmt.Errorf("metrics of step %d: %w", m.Step, err)
-	}
-	delete(values, "step")
-	return errors.Join(r.metrics.Append(m.Step, values), r.board.Append(m.Step, values))
-}
-
-func (r *reporter) close() error { return errors.Join(r.metrics.Close(), r.board.Close()) }
-
-// Step implements learner.Reporter.
-func (r *reporter) Step(m learner.StepMetrics) {
-	if err := r.write(m); err != nil {
-		r.process.logger.Error("metrics of a step were not written", "step", m.Step, "error", err)
-	}
-	cfg := r.process.cfg.Learner
-	update := StepUpdate{StepMetrics: m, Steps: cfg.Steps, Limit: cfg.TimeLimit}
-	if done := m.Step - r.first; done > 0 {
-		each := r.process.clock().Sub(r.begun) / time.Duration(done)
-		update.Remaining = each * time.Duration(cfg.Steps-min(cfg.Steps, m.Step))
-	}
-	if cfg.TimeLimit > 0 {
-		left := max(0, cfg.TimeLimit-time.Duration(m.ElapsedSeconds*float64(time.Second)))
-		update.Remaining = min(update.Remaining, left)
-	}
-	r.process.observer.step(update)
 }

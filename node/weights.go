@@ -42,34 +42,11 @@ const pollWeights = 5 * time.Second
 
 // Run follows manifests until ctx is done.
 func (w *weightsWatcher) Run(ctx context.Context) error {
-	notices := make(chan struct{}, 1)
-	watching := make(chan error, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		watching <- w.bus.Watch(ctx, topicWeights, func([]byte) {
-			select {
-			case notices <- struct{}{}:
-			default:
-			}
-		})
-	}()
-	tick := time.NewTicker(pollWeights)
-	defer tick.Stop()
-	for {
+	return heed(ctx, w.bus, topicWeights, pollWeights, func(ctx context.Context) {
 		if err := w.refresh(ctx); err != nil && ctx.Err() == nil {
 			w.logger.Warn("weights were not refreshed", "error", err)
 		}
-		select {
-		case <-notices:
-		case <-tick.C:
-		case err := <-watching:
-			return err
-		case <-ctx.Done():
-			<-watching
-			return nil
-		}
-	}
+	})
 }
 
 // refresh swaps in the newest published weights, if they are new.

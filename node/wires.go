@@ -238,18 +238,32 @@ func (a archive) Put(groups []forager.Group) error {
 	return batch.WriteFile(filepath.Join(a.folder, fmt.Sprintf("groups-%08d.arrow", first)), groups)
 }
 
-// source implements learner.Source.
-type source struct{ client *replay.Client }
+// source implements learner.Source. It has groups scored when they are sampled,
+// and what they were learned from with archived when they are committed.
+type source struct {
+	client *replay.Client
+	scorer *scorer                         // nil scores nothing
+	used   map[uint64][]forager.Annotation // of the groups sampled and not committed
+}
 
 // Begin implements learner.Source.
-func (s source) Begin(ctx context.Context, from uint64) (learner.Inventory, error) {
+func (s *source) Begin(ctx context.Context, from uint64) (learner.Inventory, error) {
 	i, err := s.client.Begin(ctx, from)
+	clear(s.used) // what is not committed is sampled again
 	return learner.Inventory(i), err
 }
 
 // Sample implements learner.Source.
-func (s source) Sample(ctx context.Context, r learner.Request) (learner.Sample, error) {
+func (s *source) Sample(ctx context.Context, r learner.Request) (learner.Sample, error) {
 	groups, drops, err := s.client.Sample(ctx, replay.Query{MaxGroups: r.MaxGroups, MaxBytes: sampleBytes, Version: r.Version, MaxStaleness: r.MaxStaleness})
+	s.scorer.annotate(groups)
+	for i := range groups {
+		var used []forager.Annotation
+		for j := range groups[i].Rollouts {
+			used = append(used, groups[i].Rollouts[j].Annotations...)
+		}
+		s.used[groups[i].Credit.Index] = used
+	}
 	sample := learner.Sample{Groups: groups}
 	for _, d := range drops {
 		sample.Dropped = append(sample.Dropped, learner.Drop{Group: d.Key, Reason: d.Reason})
@@ -258,8 +272,14 @@ func (s source) Sample(ctx context.Context, r learner.Request) (learner.Sample, 
 }
 
 // Commit implements learner.Source.
-func (s source) Commit(ctx context.Context, groups []uint64) error {
-	return s.client.Commit(ctx, groups, nil)
+func (s *source) Commit(ctx context.Context, groups []uint64) error {
+	err := s.client.Commit(ctx, groups, s.used)
+	if err == nil {
+		for _, group := range groups {
+			delete(s.used, group)
+		}
+	}
+	return err
 }
 
 // retryUntil repeats a call with short pauses until it works, ctx ends or the
