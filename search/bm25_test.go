@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -221,74 +219,6 @@ func sameUpToTies(got, want []string) bool {
 		}
 	}
 	return true
-}
-
-func TestOpenBM25(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "deep", "index")
-	open := func(passages []forager.Passage, config BM25Config) (*BM25, int) {
-		t.Helper()
-		calls := 0
-		r, err := OpenBM25(context.Background(), dir, passages, config, func(done, total int) {
-			calls++
-			if done > total || total != len(passages) {
-				t.Errorf("progress %d of %d", done, total)
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r, calls
-	}
-	config := DefaultBM25Config()
-	memory := mustBM25(t, countries, config)
-	check := func(r *BM25) {
-		t.Helper()
-		for _, query := range []string{"capital of Peru", "country", "city"} {
-			got, want := searchOne(t, r, query, 4), searchOne(t, memory, query, 4)
-			if !slices.Equal(got, want) {
-				t.Errorf("%q: on disk %v, in memory %v", query, got, want)
-			}
-		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	r, calls := open(countries, config)
-	if calls == 0 {
-		t.Error("no progress was reported")
-	}
-	check(r)
-	shuffled := []forager.Passage{countries[2], countries[0], countries[3], countries[1]}
-	r, calls = open(shuffled, config) // the order of the corpus does not matter
-	if calls != 0 {
-		t.Error("the same passages were indexed again")
-	}
-	check(r)
-	r, calls = open(countries[:3], config)
-	if calls == 0 || r.Len() != 3 {
-		t.Error("another corpus reused the index")
-	}
-	_ = r.Close()
-	config.TitleWeight = 4
-	if r, calls = open(countries[:3], config); calls == 0 {
-		t.Error("another title weight reused the index")
-	}
-	_ = r.Close()
-	left, err := os.ReadDir(filepath.Dir(dir))
-	if err != nil || len(left) != 1 {
-		t.Errorf("left beside the index: %v, %v", left, err)
-	}
-
-	foreign := t.TempDir()
-	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenBM25(context.Background(), foreign, countries, config, nil); err == nil || !strings.Contains(err.Error(), "thesis.txt") {
-		t.Errorf("a folder with foreign files: %v", err)
-	}
-	if _, err := os.Stat(filepath.Join(foreign, "thesis.txt")); err != nil {
-		t.Error("a foreign file is gone")
-	}
 }
 
 func TestCache(t *testing.T) {

@@ -3,10 +3,8 @@ package search
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/forager-rl/forager"
@@ -39,28 +37,6 @@ func ReadCorpus(path string) ([]forager.Passage, error) {
 	}
 	return passages, nil
 }
-
-// Passages streams a corpus that need not fit in memory, in the forms of
-// ReadCorpus, without looking for ids that occur twice. It ends after the
-// first error.
-func Passages(path string) iter.Seq2[forager.Passage, error] {
-	return func(yield func(forager.Passage, error) bool) {
-		file, err := corpusFile(path)
-		if err == nil {
-			err = eachPassage(file, func(_ int, passage forager.Passage) error {
-				if !yield(passage, nil) {
-					return errStopped
-				}
-				return nil
-			})
-		}
-		if err != nil && !errors.Is(err, errStopped) {
-			yield(forager.Passage{}, fmt.Errorf("read corpus: %w", err))
-		}
-	}
-}
-
-var errStopped = errors.New("the consumer stopped")
 
 // WriteCorpus writes passages as BEIR rows. The file appears whole or not at
 // all. Scores are not written.
@@ -146,60 +122,4 @@ func SplitContents(contents string) (title, text string) {
 		return first, rest
 	}
 	return "", contents
-}
-
-// ReadQueries reads BEIR queries {_id, text} in file order.
-func ReadQueries(path string) ([]Query, error) {
-	var queries []Query
-	err := eachLine(path, func(_ int, text []byte) error {
-		row, err := decodeObject(text)
-		if err != nil {
-			return err
-		}
-		columns := record{row}
-		query := Query{ID: columns.text("_id", "id"), Text: columns.text("text", "question")}
-		if query.ID == "" || query.Text == "" {
-			return errors.New("query without id or text: expected the columns _id and text")
-		}
-		queries = append(queries, query)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read queries: %w", err)
-	}
-	return queries, nil
-}
-
-// Query is one query of a retrieval benchmark.
-type Query struct {
-	ID   string
-	Text string
-}
-
-// ReadQrels reads BEIR relevance judgements, tab-separated query-id, corpus-id,
-// score with or without a header line, as query id -> passage id -> relevance.
-func ReadQrels(path string) (map[string]map[string]int, error) {
-	qrels := make(map[string]map[string]int)
-	err := eachLine(path, func(line int, text []byte) error {
-		fields := strings.Split(string(text), "\t")
-		if len(fields) != 3 {
-			return fmt.Errorf("expected query-id, corpus-id and score between tabs, got %d fields", len(fields))
-		}
-		relevance, err := strconv.Atoi(strings.TrimSpace(fields[2]))
-		if err != nil {
-			if line == 1 {
-				return nil // the header
-			}
-			return fmt.Errorf("relevance %q is not a whole number", fields[2])
-		}
-		if qrels[fields[0]] == nil {
-			qrels[fields[0]] = make(map[string]int)
-		}
-		qrels[fields[0]][fields[1]] = relevance
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read relevance judgements: %w", err)
-	}
-	return qrels, nil
 }

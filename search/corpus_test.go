@@ -3,7 +3,6 @@ package search
 import (
 	"errors"
 	"io/fs"
-	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,12 +23,6 @@ func TestCorpusForms(t *testing.T) {
 			if got, err := ReadCorpus(from); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s from %s: %v, %v", name, from, got, err)
 			}
-		}
-		for passage, err := range Passages(path) { // stops when told to
-			if err != nil || passage != want[0] {
-				t.Errorf("%s: streamed %v, %v", name, passage, err)
-			}
-			break
 		}
 	}
 	for _, name := range []string{"corpus.jsonl", "corpus.jsonl.gz"} {
@@ -57,62 +50,11 @@ func TestBadCorpus(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}
-	for _, err := range Passages(write(t, "corpus.jsonl", "oops")) {
-		if err == nil || !strings.Contains(err.Error(), "corpus.jsonl:1") {
-			t.Errorf("streamed %v", err)
-		}
-	}
 	if _, err := ReadCorpus(t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no corpus.jsonl") {
 		t.Errorf("empty folder: %v", err)
 	}
 	if _, err := ReadCorpus("absent"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent: %v", err)
-	}
-}
-
-func TestQueriesAndQrels(t *testing.T) {
-	queries, err := ReadQueries(write(t, "queries.jsonl", `{"_id":"q1","text":"who"}`))
-	if err != nil || len(queries) != 1 || queries[0] != (Query{"q1", "who"}) {
-		t.Errorf("%v, %v", queries, err)
-	}
-	if _, err := ReadQueries(write(t, "queries.jsonl", `{"_id":"q1"}`)); err == nil || !strings.Contains(err.Error(), "queries.jsonl:1") {
-		t.Errorf("query without text: %v", err)
-	}
-	qrels, err := ReadQrels(write(t, "test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\n"))
-	if err != nil || len(qrels) != 1 || qrels["q1"]["d1"] != 2 {
-		t.Errorf("%v, %v", qrels, err)
-	}
-	for _, text := range []string{"q1\td1\t1\nq1\td2\tx", "q1 d1 1"} {
-		if _, err := ReadQrels(write(t, "test.tsv", text)); err == nil || !strings.Contains(err.Error(), "test.tsv:") {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-}
-
-func TestMeasures(t *testing.T) {
-	relevance := map[string]int{"a": 2, "b": 1, "z": 0}
-	perfect := 2 + 1/math.Log2(3)
-	for _, c := range []struct {
-		ranked []string
-		k      int
-		want   float64
-	}{
-		{[]string{"a", "b"}, 10, 1},
-		{[]string{"b", "a"}, 10, (1 + 2/math.Log2(3)) / perfect},
-		{[]string{"x", "a"}, 10, 2 / math.Log2(3) / perfect},
-		{[]string{"a", "a"}, 10, 2 / perfect},
-		{[]string{"a"}, 1, 1},
-		{nil, 10, 0},
-	} {
-		if got := NDCG(c.ranked, relevance, c.k); math.Abs(got-c.want) > 1e-12 {
-			t.Errorf("NDCG(%v, %d) = %v, want %v", c.ranked, c.k, got, c.want)
-		}
-	}
-	if NDCG([]string{"a"}, nil, 10) != 0 || Recall([]string{"a"}, nil, 5) != 0 {
-		t.Error("nothing wanted is not 0")
-	}
-	if got := Recall([]string{"a", "a", "c", "b"}, []string{"a", "b", "b"}, 3); got != 0.5 {
-		t.Errorf("Recall = %v", got)
 	}
 }
 

@@ -31,23 +31,16 @@ func mustCorpus(t testing.TB, name string) []forager.Passage {
 
 func TestSciFact(t *testing.T) {
 	r := mustBM25(t, mustCorpus(t, "beir_scifact"), DefaultBM25Config())
-	queries, err := ReadQueries(dataFile(t, "beir_scifact/queries.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	qrels, err := ReadQrels(dataFile(t, "beir_scifact/qrels/test.tsv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(queries) != 300 || len(qrels) != 300 {
-		t.Fatalf("%d queries, %d with judgements, expected 300", len(queries), len(qrels))
+	b := mustBenchmark(t, "beir_scifact/queries.jsonl", "beir_scifact/qrels/test.tsv")
+	if len(b.questions) != 300 || len(b.relevance) != 300 {
+		t.Fatalf("%d questions, %d with judgements, expected 300", len(b.questions), len(b.relevance))
 	}
 	sum := 0.0
-	for _, query := range queries {
-		sum += NDCG(ids(searchOne(t, r, query.Text, 10)), qrels[query.ID], 10)
+	for id, question := range b.questions {
+		sum += ndcg(ids(searchOne(t, r, question, 10)), b.relevance[id], 10)
 	}
-	score := sum / float64(len(queries))
-	t.Logf("SciFact nDCG@10 %.4f over %d queries", score, len(queries))
+	score := sum / float64(len(b.questions))
+	t.Logf("SciFact nDCG@10 %.4f over %d questions", score, len(b.questions))
 	if score < 0.66 {
 		t.Errorf("nDCG@10 is %.4f, expected 0.66 or more", score)
 	}
@@ -73,21 +66,21 @@ func TestClosedMultihop(t *testing.T) {
 	for _, passage := range passages {
 		titles[passage.ID] = passage.Title
 	}
-	recall := func(find func(query string, k int) []string) float64 {
+	mean := func(find func(query string, k int) []string) float64 {
 		sum := 0.0
 		for _, task := range tasks {
 			var found []string
 			for _, id := range find(task.Question, 5) {
 				found = append(found, titles[id])
 			}
-			sum += Recall(found, task.GoldTitles, 5)
+			sum += recall(found, task.GoldTitles, 5)
 		}
 		return sum / float64(len(tasks))
 	}
 	start = time.Now()
-	ours := recall(func(query string, k int) []string { return ids(searchOne(t, r, query, k)) })
+	ours := mean(func(query string, k int) []string { return ids(searchOne(t, r, query, k)) })
 	each := time.Since(start) / time.Duration(len(tasks))
-	reference := recall(referenceBM25(passages, DefaultBM25Config()))
+	reference := mean(referenceBM25(passages, DefaultBM25Config()))
 	t.Logf("gold-title recall@5 %.4f, reference %.4f, %v a query", ours, reference, each)
 	if ours < reference-0.03 {
 		t.Errorf("recall@5 is %.4f, more than 0.03 below the reference's %.4f", ours, reference)
