@@ -123,7 +123,9 @@ func TestPalette(t *testing.T) {
 
 func TestListLine(t *testing.T) {
 	_, r, _ := sample()
-	recipe, err := reward.NewRecipe(reward.Config{Weights: map[string]float64{"em": 1, "helpful": 0.5, "cost": -1}, Format: reward.DefaultFormatConfig()})
+	config := reward.DefaultConfig()
+	config.Weights = map[string]float64{"em": 1, "helpful": 0.5, "cost": -1}
+	recipe, err := reward.NewRecipe(config)
 	if err != nil {
 		t.Fatal(err)
 	}
