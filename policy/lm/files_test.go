@@ -109,7 +109,7 @@ func TestLoadFails(t *testing.T) {
 		"missing tensor":     {damage: func(c contents) { delete(c.weights, down) }, is: forager.ErrNotFound, says: []string{down, weightsFile}},
 		"wrong shape":        {damage: func(c contents) { c.weights[down] = zeros(down, 31, 40) }, is: forager.ErrArchitecture, says: []string{down, weightsFile, "[31 40]", "[32 40]"}},
 		"transposed":         {damage: func(c contents) { c.weights[down] = zeros(down, 40, 32) }, is: forager.ErrArchitecture, says: []string{down, "[40 32]"}},
-		"wrong dtype":        {damage: func(c contents) { c.weights[down] = safetensors.FromInt32(down, make([]int32, 32*40), 32, 40) }, is: forager.ErrArchitecture, says: []string{down, weightsFile, "I32"}},
+		"wrong dtype":        {damage: func(c contents) { c.weights[down] = safetensors.FromUint64(down, make([]uint64, 32*40), 32, 40) }, is: forager.ErrArchitecture, says: []string{down, weightsFile, "U64"}},
 		"untied, no head":    {damage: func(c contents) { c.config["tie_word_embeddings"] = false }, is: forager.ErrNotFound, says: []string{head, weightsFile, "tie_word_embeddings"}},
 		"tied, with head":    {damage: func(c contents) { c.weights[head] = zeros(head, 80, 32) }},
 		"rotary tables":      {damage: func(c contents) { n := "model.layers.0.self_attn.rotary_emb.inv_freq"; c.weights[n] = zeros(n, 4) }},

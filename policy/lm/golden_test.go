@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,7 +36,11 @@ func readGolden(t testing.TB, path string) golden {
 	t.Cleanup(func() { _ = f.Close() })
 	g := golden{file: f}
 	for i := 0; slices.Contains(f.Names(), fmt.Sprintf("tokens.%d", i)); i++ {
-		tokens, err1 := f.Int32(fmt.Sprintf("tokens.%d", i))
+		raw, err1 := f.Bytes(fmt.Sprintf("tokens.%d", i))
+		tokens := make([]int32, len(raw)/4)
+		if _, err := binary.Decode(raw, binary.LittleEndian, tokens); err != nil {
+			t.Fatal(err)
+		}
 		weights, err2 := f.Float32(fmt.Sprintf("weights.%d", i), len(tokens))
 		logits, err3 := f.Float32(fmt.Sprintf("logits.%d", i))
 		if err := errors.Join(err1, err2, err3); err != nil {

@@ -150,29 +150,21 @@ func (f *File) readFloats(out []float32, name string, e entry) error {
 	return nil
 }
 
-// Int32 reads a tensor of dtype I32. A shape, when given, must be the tensor's.
-func (f *File) Int32(name string, shape ...int) ([]int32, error) {
-	return integers[int32](f, I32, name, shape)
-}
-
-// Int64 reads a tensor of dtype I64. A shape, when given, must be the tensor's.
-func (f *File) Int64(name string, shape ...int) ([]int64, error) {
-	return integers[int64](f, I64, name, shape)
-}
-
-// Uint32 reads a tensor of dtype U32. A shape, when given, must be the tensor's.
-func (f *File) Uint32(name string, shape ...int) ([]uint32, error) {
-	return integers[uint32](f, U32, name, shape)
-}
-
 // Uint64 reads a tensor of dtype U64. A shape, when given, must be the tensor's.
 func (f *File) Uint64(name string, shape ...int) ([]uint64, error) {
-	return integers[uint64](f, U64, name, shape)
-}
-
-// Uint8 reads a tensor of dtype U8. A shape, when given, must be the tensor's.
-func (f *File) Uint8(name string, shape ...int) ([]uint8, error) {
-	return integers[uint8](f, U8, name, shape)
+	e, err := f.entry(name, shape, U64)
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, e.end-e.begin)
+	if err := readFull(f.reader, data, f.data+e.begin); err != nil {
+		return nil, f.fail(name, err)
+	}
+	out := make([]uint64, len(data)/8)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint64(data[8*i:])
+	}
+	return out, nil
 }
 
 // Close closes the file. It is safe to call twice.
@@ -184,20 +176,6 @@ func (f *File) Close() error {
 		return fmt.Errorf("close weights: %w", err)
 	}
 	return nil
-}
-
-func integers[T int32 | int64 | uint32 | uint64 | uint8](f *File, dtype, name string, shape []int) ([]T, error) {
-	e, err := f.entry(name, shape, dtype)
-	if err != nil {
-		return nil, err
-	}
-	size := int64(dtypeSize(dtype))
-	out := make([]T, (e.end-e.begin)/size)
-	section := io.NewSectionReader(f.reader, f.data+e.begin, e.end-e.begin)
-	if err := binary.Read(section, binary.LittleEndian, out); err != nil {
-		return nil, f.fail(name, corrupt("%v", err))
-	}
-	return out, nil
 }
 
 // entry finds a tensor and checks it against a shape and the dtypes that the

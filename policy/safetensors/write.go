@@ -52,38 +52,11 @@ func fromFloats(name, dtype string, data []float32, shape []int) Tensor {
 
 // FromUint64 makes a tensor of dtype U64. Without a shape it is a vector.
 func FromUint64(name string, data []uint64, shape ...int) Tensor {
-	return fromIntegers(name, U64, data, shape)
-}
-
-// FromInt64 makes a tensor of dtype I64. Without a shape it is a vector.
-func FromInt64(name string, data []int64, shape ...int) Tensor {
-	return fromIntegers(name, I64, data, shape)
-}
-
-// FromUint32 makes a tensor of dtype U32. Without a shape it is a vector.
-func FromUint32(name string, data []uint32, shape ...int) Tensor {
-	return fromIntegers(name, U32, data, shape)
-}
-
-// FromInt32 makes a tensor of dtype I32. Without a shape it is a vector.
-func FromInt32(name string, data []int32, shape ...int) Tensor {
-	return fromIntegers(name, I32, data, shape)
-}
-
-// FromUint8 makes a tensor of dtype U8. Without a shape it is a vector.
-func FromUint8(name string, data []uint8, shape ...int) Tensor {
-	return fromIntegers(name, U8, data, shape)
-}
-
-func fromIntegers[T int32 | int64 | uint32 | uint64 | uint8](name, dtype string, data []T, shape []int) Tensor {
-	size := dtypeSize(dtype)
-	out := make([]byte, 0, size*len(data))
+	out := make([]byte, 0, 8*len(data))
 	for _, v := range data {
-		var element [8]byte
-		binary.LittleEndian.PutUint64(element[:], uint64(v))
-		out = append(out, element[:size]...)
+		out = binary.LittleEndian.AppendUint64(out, v)
 	}
-	return newTensor(name, dtype, out, len(data), shape)
+	return newTensor(name, U64, out, len(data), shape)
 }
 
 func newTensor(name, dtype string, data []byte, length int, shape []int) Tensor {

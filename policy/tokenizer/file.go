@@ -104,7 +104,7 @@ func (m mergeRule) MarshalJSON() ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// gpt2Stages are the stages of GPT-2's files and of tokenizers trained here.
+// gpt2Stages are the stages of GPT-2's tokenizer and of those trained here.
 func gpt2Stages() stages {
 	return stages{PreTokenizer: byteLevelStage(true), Decoder: byteLevelStage(true)}
 }
@@ -126,35 +126,6 @@ func Parse(data []byte) (*Tokenizer, error) {
 	t, err := build(f)
 	if err != nil {
 		return nil, fmt.Errorf("parse tokenizer.json: %w", err)
-	}
-	return t, nil
-}
-
-// FromGPT2 reads the two files of the original GPT-2 release: encoder.json (the
-// vocabulary) and vocab.bpe (the merges).
-func FromGPT2(encoder, merges []byte) (*Tokenizer, error) {
-	const eos = "<|endoftext|>"
-	f := file{stages: gpt2Stages(), Model: model{flags: flags{Type: "BPE"}}}
-	if err := json.Unmarshal(encoder, &f.Model.Vocab); err != nil {
-		return nil, fmt.Errorf("parse encoder.json: %w: %w", err, forager.ErrCorrupt)
-	}
-	for number, line := range strings.Split(strings.TrimRight(string(merges), "\r\n"), "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		if number == 0 && strings.HasPrefix(line, "#version") {
-			continue
-		}
-		rule, err := parseMerge(line)
-		if err != nil {
-			return nil, fmt.Errorf("parse vocab.bpe line %d: %w: %w", number+1, err, forager.ErrCorrupt)
-		}
-		f.Model.Merges = append(f.Model.Merges, rule)
-	}
-	if id, ok := f.Model.Vocab[eos]; ok {
-		f.Added = []addedToken{{ID: id, Content: eos, Special: true}}
-	}
-	t, err := build(f)
-	if err != nil {
-		return nil, fmt.Errorf("parse GPT-2 vocabulary: %w", err)
 	}
 	return t, nil
 }

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"compress/gzip"
+	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -38,9 +39,25 @@ func dataFile(t testing.TB, path ...string) []byte {
 	return data
 }
 
+// gpt2 is made of the two files of the original release: the vocabulary and the
+// merges, after a line with the version.
 func gpt2(t testing.TB) *Tokenizer {
 	t.Helper()
-	tok, err := FromGPT2(dataFile(t, "tokenizers", "gpt2", "encoder.json"), dataFile(t, "tokenizers", "gpt2", "vocab.bpe"))
+	f := file{stages: gpt2Stages(), Model: model{flags: flags{Type: "BPE"}}}
+	if err := json.Unmarshal(dataFile(t, "tokenizers", "gpt2", "encoder.json"), &f.Model.Vocab); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(dataFile(t, "tokenizers", "gpt2", "vocab.bpe"))), "\n")
+	for _, line := range lines[1:] {
+		rule, err := parseMerge(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Model.Merges = append(f.Model.Merges, rule)
+	}
+	const eos = "<|endoftext|>"
+	f.Added = []addedToken{{ID: f.Model.Vocab[eos], Content: eos, Special: true}}
+	tok, err := build(f)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 var _ policy.Tokenizer = (*Tokenizer)(nil)
 
 // Tokenizer is an immutable BPE tokeniser over bytes or, in the way of
-// SentencePiece, over characters. Make one with Load, Parse, FromGGUF, FromGPT2
-// or Train.
+// SentencePiece, over characters. Make one with Load, Parse, FromGGUF or
+// Train.
 type Tokenizer struct {
 	// bytes and spelling are indexed by id; ids that are not in use have no
 	// bytes. spelling is the token as the file writes it.
