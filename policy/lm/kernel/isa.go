@@ -47,9 +47,6 @@ type instructionSet struct {
 	expShiftSum     func(dst, src []float32, shift float32) float32
 	siluMul         func(dst, gate, up []float32)
 	siluMulBackward func(dGate, dUp, dOut, gate, up []float32)
-	softmaxBackward func(d, probs []float32, mean float32)
-	dot3            func(a, b, c []float32) float32
-	mulAddScaled    func(dst, x, y, z []float32, alpha, beta float32)
 	adamW           func(w, g, m, v []float32, lr, rest1, rest2, eps, decay, scale1, scale2, gradScale float32)
 }
 

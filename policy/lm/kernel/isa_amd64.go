@@ -57,9 +57,6 @@ func avx2() *instructionSet {
 		expShiftSum:     expShiftSumAVX2,
 		siluMul:         siluMulAVX2,
 		siluMulBackward: siluMulBackwardAVX2,
-		softmaxBackward: softmaxBackwardAVX2,
-		dot3:            dot3AVX2,
-		mulAddScaled:    mulAddScaledAVX2,
 		adamW:           adamWAVX2,
 	}
 }
@@ -116,9 +113,6 @@ func avx512() *instructionSet {
 		expShiftSum:     expShiftSumAVX512,
 		siluMul:         siluMulAVX512,
 		siluMulBackward: siluMulBackwardAVX512,
-		softmaxBackward: softmaxBackwardAVX512,
-		dot3:            dot3AVX512,
-		mulAddScaled:    mulAddScaledAVX512,
 		adamW:           adamWAVX512,
 	}
 }

@@ -31,9 +31,6 @@ func portable() *instructionSet {
 		expShiftSum:     goExpShiftSum,
 		siluMul:         goSiluMul,
 		siluMulBackward: goSiluMulBackward,
-		softmaxBackward: goSoftmaxBackward,
-		dot3:            goDot3,
-		mulAddScaled:    goMulAddScaled,
 		adamW:           goAdamW,
 	}
 }
@@ -229,28 +226,6 @@ func goSiluMulBackward(dGate, dUp, dOut, gate, up []float32) {
 		slope := s * (1 + float32(g*(1-s)))
 		dGate[i] = d * u * slope
 		dUp[i] = d * (g * s)
-	}
-}
-
-func goSoftmaxBackward(d, probs []float32, mean float32) {
-	for i, p := range probs {
-		d[i] = p * (d[i] - mean)
-	}
-}
-
-func goDot3(a, b, c []float32) float32 {
-	b, c = b[:len(a)], c[:len(a)]
-	var sum float32
-	for i, x := range a {
-		sum += float32(x * b[i] * c[i])
-	}
-	return sum
-}
-
-func goMulAddScaled(dst, x, y, z []float32, alpha, beta float32) {
-	x, y, z = x[:len(dst)], y[:len(dst)], z[:len(dst)]
-	for i, d := range dst {
-		dst[i] = d + float32(alpha*x[i]*y[i]) + float32(beta*z[i])
 	}
 }
 

@@ -128,44 +128,6 @@ func SiluMulBackward(dGate, dUp, dOut, gate, up []float32) {
 	}
 }
 
-// SoftmaxBackward turns the gradient d of a softmax's output probs into the
-// gradient of its input, in place: d[i] ← probs[i]·(d[i]-mean) with mean =
-// Σ probs·d, which attention knows as the product of its output and the gradient
-// of that (FlashAttention, Dao et al. 2022, appendix B).
-func SoftmaxBackward(d, probs []float32, mean float32) {
-	sameLength("SoftmaxBackward", len(d), len(probs))
-	if len(d) > 0 {
-		active.softmaxBackward(d, probs, mean)
-	}
-}
-
-// RMSNorm sets dst = r·x·gain and returns r = 1/√(mean(x²)+eps) (Zhang and
-// Sennrich 2019). dst may be x. x must not be empty.
-func RMSNorm(dst, x, gain []float32, eps float32) float32 {
-	r := float32(1 / math.Sqrt(float64(Dot(x, x))/float64(len(x))+float64(eps)))
-	Mul(dst, x, gain, r)
-	return r
-}
-
-// RMSNormBackward adds the gradients of RMSNorm, which returned r, to dx and,
-// unless it is nil, to dGain, given the gradient dy of its output:
-//
-//	dx    += r·dy·gain - x·r³·mean(dy·gain·x)
-//	dGain += r·dy·x
-func RMSNormBackward(dx, dGain, dy, x, gain []float32, r float32) {
-	for _, n := range [...]int{len(dy), len(x), len(gain)} {
-		sameLength("RMSNormBackward", len(dx), n)
-	}
-	if len(dx) == 0 {
-		return
-	}
-	mean := active.dot3(dy, gain, x) / float32(len(dx))
-	active.mulAddScaled(dx, dy, gain, x, r, -r*r*r*mean)
-	if dGain != nil {
-		MulAdd(dGain, dy, x, r)
-	}
-}
-
 // ArgMax returns the index of the greatest element, the first of equal ones,
 // and -1 if there is none but NaNs.
 func ArgMax(x []float32) int {

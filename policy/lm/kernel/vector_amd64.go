@@ -162,21 +162,6 @@ func siluMulBackwardAVX2(dGate []float32, dUp []float32, dOut []float32, gate []
 //go:noescape
 func adamWAVX2(w []float32, g []float32, m []float32, v []float32, lr float32, rest1 float32, rest2 float32, eps float32, decay float32, scale1 float32, scale2 float32, gradScale float32)
 
-// softmaxBackwardAVX2 sets d = probs·(d-mean).
-//
-//go:noescape
-func softmaxBackwardAVX2(d []float32, probs []float32, mean float32)
-
-// dot3AVX2 returns the sum of products of three.
-//
-//go:noescape
-func dot3AVX2(a []float32, b []float32, c []float32) float32
-
-// mulAddScaledAVX2 adds alpha·x·y + beta·z to dst.
-//
-//go:noescape
-func mulAddScaledAVX2(dst []float32, x []float32, y []float32, z []float32, alpha float32, beta float32)
-
 // roundPairsAVX2 is goRoundPairs for panels of two vectors.
 //
 //go:noescape
@@ -401,21 +386,6 @@ func siluMulBackwardAVX512(dGate []float32, dUp []float32, dOut []float32, gate 
 //
 //go:noescape
 func adamWAVX512(w []float32, g []float32, m []float32, v []float32, lr float32, rest1 float32, rest2 float32, eps float32, decay float32, scale1 float32, scale2 float32, gradScale float32)
-
-// softmaxBackwardAVX512 sets d = probs·(d-mean).
-//
-//go:noescape
-func softmaxBackwardAVX512(d []float32, probs []float32, mean float32)
-
-// dot3AVX512 returns the sum of products of three.
-//
-//go:noescape
-func dot3AVX512(a []float32, b []float32, c []float32) float32
-
-// mulAddScaledAVX512 adds alpha·x·y + beta·z to dst.
-//
-//go:noescape
-func mulAddScaledAVX512(dst []float32, x []float32, y []float32, z []float32, alpha float32, beta float32)
 
 // roundPairsAVX512 is goRoundPairs for panels of two vectors.
 //

@@ -22,7 +22,6 @@ func main() {
 		siluMul(s)
 		siluMulBackward(s)
 		adamW(s)
-		backward(s)
 		roundPairs(s)
 	}
 	transpose8()

@@ -176,40 +176,6 @@ func roundPairs(s *vectorSet) {
 	end()
 }
 
-// backward writes softmaxBackward and the two parts of RMSNorm's gradient.
-func backward(s *vectorSet) {
-	s.begin("softmaxBackward", "func(d, probs []float32, mean float32)", "sets d = probs·(d-mean).")
-	mean := s.register(s.scalar("mean")())
-	s.eachVector([]string{"d", "probs"}, []string{"d"}, 2, func(_ int, _ *tail, x []Register) []Register {
-		VSUBPS(mean, x[0], x[0])
-		VMULPS(x[1], x[0], x[0])
-		return x[:1]
-	})
-	end()
-
-	s.begin("dot3", "func(a, b, c []float32) float32", "returns the sum of products of three.")
-	sums := []VecVirtual{s.zero(), s.zero(), s.zero(), s.zero()}
-	s.eachVector([]string{"a", "b", "c"}, nil, 4, func(u int, _ *tail, x []Register) []Register {
-		VMULPS(x[0], x[1], x[1])
-		VFMADD231PS(x[1], x[2], sums[u])
-		return nil
-	})
-	add(sums[1], sums[0], sums[0])
-	add(sums[3], sums[2], sums[2])
-	add(sums[2], sums[0], sums[0])
-	endWith(s.fold(sums[0], add, false))
-
-	s.begin("mulAddScaled", "func(dst, x, y, z []float32, alpha, beta float32)", "adds alpha·x·y + beta·z to dst.")
-	alpha, beta := s.scalar("alpha"), s.scalar("beta")
-	s.eachVector([]string{"x", "y", "z", "dst"}, []string{"dst"}, 2, func(_ int, _ *tail, x []Register) []Register {
-		VMULPS(alpha(), x[0], x[0])
-		VFMADD231PS(x[1], x[0], x[3])
-		VFMADD231PS(beta(), x[2], x[3])
-		return x[3:]
-	})
-	end()
-}
-
 // exponential is exp in the way of goExp in package kernel.
 type exponential struct {
 	set                              *vectorSet
