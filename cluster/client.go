@@ -15,15 +15,6 @@ type Caller interface {
 	Call(ctx context.Context, request []byte) ([]byte, error)
 }
 
-// CallerFunc is a function as a Caller; CallerFunc(c.Handle) calls a node in the
-// same process.
-type CallerFunc func(ctx context.Context, request []byte) ([]byte, error)
-
-// Call calls the function.
-func (f CallerFunc) Call(ctx context.Context, request []byte) ([]byte, error) {
-	return f(ctx, request)
-}
-
 // Client speaks to the group. Besides the errors named at each method, all of
 // them answer ErrUnavailable, ErrNotLeader and the errors of the Caller. All may
 // be repeated when the outcome is unknown.

@@ -100,7 +100,14 @@ func (g *group) heal(i int) {
 	}
 }
 
-func (g *group) client(i int) *Client { return NewClient(CallerFunc(g.nodes[i].Handle)) }
+func (g *group) client(i int) *Client { return NewClient(local{g.nodes[i]}) }
+
+// local is a Caller of a node in this process.
+type local struct{ node *Cluster }
+
+func (l local) Call(ctx context.Context, request []byte) ([]byte, error) {
+	return l.node.Handle(ctx, request)
+}
 
 // TestThreeNodes cuts off the leader and checks that nothing acknowledged is
 // lost, that the old side can neither read nor write, and that all replicas end

@@ -7,8 +7,7 @@
 // It has three parts. State is a pure state machine: commands in, results out,
 // no clock, no random source, no I/O. A small fsm puts it behind Raft. Cluster
 // opens, runs and closes one node of the group. Everybody else holds a Client,
-// which speaks JSON over any transport of bytes: in one process that is
-// CallerFunc(c.Handle), between processes it is the bus.
+// which speaks JSON over any transport of bytes; in a run that is the bus.
 //
 // # Fencing
 //

@@ -53,7 +53,7 @@ func publishUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	ctx, client := context.Background(), NewClient(CallerFunc(c.Handle))
+	ctx, client := context.Background(), NewClient(local{c})
 	if err := client.SetRun(ctx, Run{ID: "r"}); err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func TestReopen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client := NewClient(CallerFunc(c.Handle))
+		client := NewClient(local{c})
 		s, err := client.State(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -230,7 +230,7 @@ func TestOpenRefuses(t *testing.T) {
 // disk included.
 func BenchmarkApply(b *testing.B) {
 	c := open(b, b.TempDir())
-	client := NewClient(CallerFunc(c.Handle))
+	client := NewClient(local{c})
 	lease, _, err := client.AcquireLease(b.Context(), "a", time.Minute)
 	if err != nil {
 		b.Fatal(err)
@@ -245,7 +245,7 @@ func BenchmarkApply(b *testing.B) {
 // BenchmarkRead is the time of a read that holds everything acknowledged.
 func BenchmarkRead(b *testing.B) {
 	c := open(b, b.TempDir())
-	client := NewClient(CallerFunc(c.Handle))
+	client := NewClient(local{c})
 	for b.Loop() {
 		if _, err := client.State(b.Context()); err != nil {
 			b.Fatal(err)
