@@ -81,20 +81,26 @@ func (t *labelTable) find(task string, turn forager.Turn, earlier []string) (for
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, by := range t.authorities {
-		key := labelKey(by, task, turn)
-		label, ok := t.young[key]
-		if !ok {
-			label, ok = t.old[key]
-		}
-		if ok {
-			value := label.value
-			return forager.Annotation{Value: &value, Key: key, Judge: by.judge, Rubric: by.rubric, Time: label.time}, true
+		for _, key := range []string{labelKey(by, task, turn, nil), labelKey(by, task, turn, earlier)} {
+			label, ok := t.young[key]
+			if !ok {
+				label, ok = t.old[key]
+			}
+			if ok {
+				value := label.value
+				return forager.Annotation{Value: &value, Key: key, Judge: by.judge, Rubric: by.rubric, Time: label.time}, true
+			}
 		}
 	}
 	return forager.Annotation{}, false
 }
 
-// labelKey is the key that the reward server gives a step.
-func labelKey(by authority, task string, turn forager.Turn) string {
-	return forager.Digest(by.rubric, by.judge, task, reward.Normalize(turn.Text), turn.ObservationKey)
+// labelKey is the key that the reward server gives a step; earlier counts with
+// rubrics that look at the queries before it.
+func labelKey(by authority, task string, turn forager.Turn, earlier []string) string {
+	parts := []string{by.rubric, by.judge, task, reward.Normalize(turn.Text), turn.ObservationKey}
+	for _, query := range earlier {
+		parts = append(parts, reward.Normalize(query))
+	}
+	return forager.Digest(parts...)
 }

@@ -186,7 +186,7 @@ func TestLabelTable(t *testing.T) {
 	}
 	by := authority{"rule", "r1"}
 	add := func(i int, source string, v *float64) {
-		table.add(&forager.Annotation{Source: source, Value: v, Key: labelKey(by, "t", turn(i)), Judge: by.judge, Rubric: by.rubric})
+		table.add(&forager.Annotation{Source: source, Value: v, Key: labelKey(by, "t", turn(i), nil), Judge: by.judge, Rubric: by.rubric})
 	}
 	add(100, "other", &value)
 	add(101, "helpful", nil)
@@ -206,6 +206,14 @@ func TestLabelTable(t *testing.T) {
 	}
 	if found != 20 {
 		t.Errorf("%d labels are kept, want 20", found)
+	}
+	by.rubric = "history"
+	table.add(&forager.Annotation{Source: "helpful", Value: &value, Key: labelKey(by, "t", turn(1), []string{"Before"}), Judge: by.judge, Rubric: by.rubric})
+	if _, ok := table.find("t", turn(1), []string{"before!"}); !ok {
+		t.Error("a label that depends on earlier queries is not found")
+	}
+	if _, ok := table.find("t", turn(1), []string{"after"}); ok {
+		t.Error("a label is found for other earlier queries")
 	}
 	for range 2 * maxAuthorities { // new rubrics
 		by.rubric += "+"
