@@ -32,8 +32,10 @@ func (b *budget) wait(now time.Time, amount int) time.Duration {
 	if b == nil {
 		return 0
 	}
-	b.level = min(b.size, b.level+b.rate*max(0, now.Sub(b.last).Seconds()))
-	b.last = now
+	if now.After(b.last) {
+		b.level = min(b.size, b.level+b.rate*now.Sub(b.last).Seconds())
+		b.last = now
+	}
 	missing := min(float64(amount), b.size) - b.level
 	if missing <= 1e-9 { // rounding of the refill
 		return 0
