@@ -3,16 +3,15 @@ package batch
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
 	"os"
-	"path/filepath"
 
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/wholefile"
 )
 
 // The file form is the stream form between a head and a footer: magic and two
@@ -45,41 +44,10 @@ func (t table[R]) writeFile(f *os.File, rows iter.Seq[*R]) error {
 // writeWhole makes a file appear under its name whole and synced, or not at all;
 // an older one is replaced.
 func writeWhole(path string, fill func(*os.File) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	err = fill(f)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is the one to tell
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := syncFolder(filepath.Dir(path)); err != nil {
+	if err := wholefile.Write(path, fill); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-// syncFolder makes a rename in the folder survive a power cut.
-func syncFolder(folder string) error {
-	d, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	return errors.Join(err, d.Close())
 }
 
 // ReadFile reads a file of WriteFile, in the same order and under the rules of

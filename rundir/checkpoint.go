@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/wholefile"
 )
 
 // latestFile names the newest complete checkpoint, for people and other
@@ -70,7 +71,7 @@ func (c *Checkpoints) clean() error {
 		switch name, replaced := strings.CutPrefix(e.Name(), replacedPrefix); {
 		case replaced && !exists(filepath.Join(c.dir, name)):
 			err = errors.Join(err, os.Rename(path, filepath.Join(c.dir, name)))
-		case replaced, strings.HasPrefix(e.Name(), tempPrefix):
+		case replaced, strings.HasPrefix(e.Name(), wholefile.TempPrefix):
 			err = errors.Join(err, os.RemoveAll(path))
 		}
 	}
@@ -103,7 +104,7 @@ func (c *Checkpoints) Save(step uint64, write func(dir string) error) (Checkpoin
 }
 
 func (c *Checkpoints) save(step uint64, write func(dir string) error) (Checkpoint, error) {
-	temp, err := os.MkdirTemp(c.dir, tempPrefix+stepName(step)+"-")
+	temp, err := os.MkdirTemp(c.dir, wholefile.TempPrefix+stepName(step)+"-")
 	if err != nil {
 		return Checkpoint{}, err
 	}
@@ -131,7 +132,7 @@ func (c *Checkpoints) save(step uint64, write func(dir string) error) (Checkpoin
 		}
 		return Checkpoint{}, err
 	}
-	if err := syncPath(c.dir); err != nil {
+	if err := wholefile.Sync(c.dir); err != nil {
 		return Checkpoint{}, err
 	}
 	if err := os.RemoveAll(aside); err != nil {
@@ -190,7 +191,7 @@ func (c *Checkpoints) prune(step uint64) error {
 	old := steps[:max(0, i+1-c.keep)]
 	for _, s := range slices.Concat(left, old) {
 		// Renamed first, so that a half-removed one is never taken for damaged.
-		gone := filepath.Join(c.dir, tempPrefix+"gone-"+stepName(s))
+		gone := filepath.Join(c.dir, wholefile.TempPrefix+"gone-"+stepName(s))
 		if err := errors.Join(os.Rename(c.path(s), gone), os.RemoveAll(gone)); err != nil {
 			return fmt.Errorf("remove checkpoint of step %d: %w", s, err)
 		}

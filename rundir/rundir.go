@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/wholefile"
 )
 
 // Names inside a run directory.
@@ -56,8 +57,8 @@ func Create(root, id string) (*Dir, error) {
 			return nil, fmt.Errorf("create run directory: %w", err)
 		}
 	}
-	if err := syncPath(root); err != nil {
-		return nil, err
+	if err := wholefile.Sync(root); err != nil {
+		return nil, fmt.Errorf("create run directory: %w", err)
 	}
 	return &Dir{path: path}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/wholefile"
 )
 
 // sealFile is the file inside a checkpoint that makes it complete: it lists all
@@ -52,7 +53,7 @@ func seal(dir string, step uint64) (Checkpoint, error) {
 		if !e.Type().IsRegular() || name == sealFile {
 			return fmt.Errorf("%s: only regular files of other names than %s are allowed", name, sealFile)
 		}
-		if err := syncPath(path); err != nil {
+		if err := wholefile.Sync(path); err != nil {
 			return err
 		}
 		f := sealedFile{Name: filepath.ToSlash(name)}
@@ -74,7 +75,7 @@ func seal(dir string, step uint64) (Checkpoint, error) {
 		return Checkpoint{}, err
 	}
 	for _, folder := range folders {
-		if err := syncPath(folder); err != nil {
+		if err := wholefile.Sync(folder); err != nil {
 			return Checkpoint{}, err
 		}
 	}

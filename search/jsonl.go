@@ -9,8 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/forager-rl/forager/internal/wholefile"
 )
 
 // maxLine bounds one line of a JSONL file, in bytes.
@@ -99,48 +100,34 @@ func decodeObject(text []byte) (map[string]any, error) {
 
 // writeLines writes values as JSONL, packed when the name ends in .gz. The
 // file appears whole or not at all.
-func writeLines[T any](path string, values []T) (err error) {
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+func writeLines[T any](path string, values []T) error {
+	err := wholefile.Write(path, func(f *os.File) error {
+		buffer := bufio.NewWriter(f)
+		if err := encodeLines(buffer, values, strings.HasSuffix(path, ".gz")); err != nil {
+			return err
+		}
+		return buffer.Flush()
+	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			_ = temporary.Close()
-			_ = os.Remove(temporary.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
+	return nil
+}
+
+func encodeLines[T any](w io.Writer, values []T, packed bool) error {
+	if packed {
+		packer := gzip.NewWriter(w)
+		if err := encodeLines(packer, values, false); err != nil {
+			return err
 		}
-	}()
-	buffer := bufio.NewWriter(temporary)
-	var text io.Writer = buffer
-	var packer *gzip.Writer
-	if strings.HasSuffix(path, ".gz") {
-		packer = gzip.NewWriter(buffer)
-		text = packer
+		return packer.Close()
 	}
-	encoder := json.NewEncoder(text)
+	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	for _, value := range values {
 		if err := encoder.Encode(value); err != nil {
 			return err
 		}
 	}
-	if packer != nil {
-		if err := packer.Close(); err != nil {
-			return err
-		}
-	}
-	if err := buffer.Flush(); err != nil {
-		return err
-	}
-	if err := temporary.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := temporary.Sync(); err != nil {
-		return err
-	}
-	if err := temporary.Close(); err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), path)
+	return nil
 }

@@ -20,26 +20,27 @@ const module = "github.com/forager-rl/forager"
 // import. Lower layers never import higher ones, and packages of layer 2 never
 // import each other.
 var layers = map[string][]string{
-	// 0: the vocabulary
-	".": {},
+	// 0: the vocabulary, and how files are written
+	".":                  {},
+	"internal/wholefile": {},
 
 	// 1: one concern each
-	"batch":                {"."},
+	"batch":                {".", "internal/wholefile"},
 	"bus":                  {"."},
 	"cluster":              {"."},
-	"rundir":               {"."},
+	"rundir":               {".", "internal/wholefile"},
 	"reward":               {"."},
 	"policy":               {"."},
 	"policy/chat":          {".", "policy", "policy/tokenizer"},
-	"policy/tokenizer":     {".", "policy"},
+	"policy/tokenizer":     {".", "internal/wholefile", "policy"},
 	"policy/internal/half": {},
 	"policy/gguf":          {".", "policy/internal/half"},
-	"policy/safetensors":   {".", "policy/internal/half"},
+	"policy/safetensors":   {".", "internal/wholefile", "policy/internal/half"},
 	"policy/lm":            {".", "policy", "policy/gguf", "policy/lm/kernel", "policy/safetensors"},
 	"policy/lm/kernel":     {},
 	"policy/builtin":       {".", "policy/lm", "policy/tokenizer"},
 	"policy/remote":        {".", "policy"},
-	"search":               {"."},
+	"search":               {".", "internal/wholefile"},
 	"search/protocol":      {"."},
 	"search/worldfacts":    {"."},
 

@@ -6,12 +6,12 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
+
+	"github.com/forager-rl/forager/internal/wholefile"
 )
 
 // Tensor is one named array as it lies in a file.
@@ -167,36 +167,16 @@ func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) 
 
 // WriteFile writes a file in one piece: readers see the old file or the whole
 // new one, also after a crash or on a full disk.
-func WriteFile(path string, tensors []Tensor, metadata map[string]string) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
+func WriteFile(path string, tensors []Tensor, metadata map[string]string) error {
+	err := wholefile.Write(path, func(f *os.File) error {
+		buffered := bufio.NewWriterSize(f, 1<<20)
+		if err := write(buffered, tensors, metadata); err != nil {
+			return err
+		}
+		return buffered.Flush()
+	})
 	if err != nil {
 		return fmt.Errorf("write weights %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write weights %s: %w", path, err)
-			_ = temp.Close()
-			_ = os.Remove(temp.Name())
-		}
-	}()
-	buffered := bufio.NewWriterSize(temp, 1<<20)
-	if err := write(buffered, tensors, metadata); err != nil {
-		return err
-	}
-	if err := errors.Join(buffered.Flush(), temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temp.Name(), path); err != nil {
-		return err
-	}
-	return syncDirectory(filepath.Dir(path))
-}
-
-// syncDirectory makes a rename durable.
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }
