@@ -32,8 +32,8 @@ type Config struct {
 	// MaxAnswerBytes bounds the body of an endpoint's answer, at least 1024; a
 	// larger one is cut off while it is read and is not used.
 	MaxAnswerBytes int64 `mapstructure:"max_answer_bytes"`
-	// StructuredOutput says whether endpoints are made to answer in a JSON schema:
-	// auto (where they do not refuse it), on, or off.
+	// StructuredOutput says whether endpoints are held to the rubric's JSON schema:
+	// auto (where they do not refuse), on (or else they are not asked), or off.
 	StructuredOutput string `mapstructure:"structured_output"`
 
 	// Timeout bounds one request, and also the wait for a free place at an endpoint.

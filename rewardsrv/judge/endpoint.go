@@ -72,7 +72,9 @@ func newEndpoint(c Config, e EndpointConfig, transport http.RoundTripper, deps D
 	if own.model == "" {
 		own.model = c.Model
 	}
-	own.dialect.freeText = c.StructuredOutput == StructuredOff
+	if c.StructuredOutput == StructuredOff {
+		own.dialect.format = formatFree
+	}
 	own.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: own.name, MaxRequests: 1, Timeout: c.BreakerPause,
 		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= uint32(c.BreakerFailures) },

@@ -99,10 +99,8 @@ func (e *endpoint) exchange(ctx context.Context, c Config, req Request, d dialec
 	if !d.ownTemperature {
 		params.Temperature = openai.Float(c.Temperature)
 	}
-	if req.Schema != nil && !d.freeText {
-		params.ResponseFormat.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{
-			JSONSchema: shared.ResponseFormatJSONSchemaJSONSchemaParam{Name: "verdict", Schema: req.Schema, Strict: openai.Bool(true)},
-		}
+	if req.Schema != nil {
+		params.ResponseFormat = d.format.of(req.Schema)
 	}
 	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -128,6 +126,21 @@ func (e *endpoint) exchange(ctx context.Context, c Config, req Request, d dialec
 		return answer, fmt.Errorf("nothing was said within max_tokens (%d), perhaps all of it was thought: %w", c.MaxTokens, ErrUnusable)
 	}
 	return answer, fmt.Errorf("answer is empty: %w", ErrUnusable)
+}
+
+// of is the parameter that holds an endpoint to a schema.
+func (f format) of(schema json.RawMessage) (p openai.ChatCompletionNewParamsResponseFormatUnion) {
+	switch f {
+	case formatSchema:
+		p.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{
+			JSONSchema: shared.ResponseFormatJSONSchemaJSONSchemaParam{Name: "verdict", Schema: schema, Strict: openai.Bool(true)},
+		}
+	case formatObject:
+		p.OfJSONObject = &shared.ResponseFormatJSONObjectParam{}
+		p.OfJSONObject.SetExtraFields(map[string]any{"schema": schema})
+	case formatFree:
+	}
+	return p
 }
 
 // list asks for the models, to see whether the endpoint is there.

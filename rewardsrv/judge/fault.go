@@ -3,7 +3,6 @@ package judge
 import (
 	"errors"
 	"net/http"
-	"strings"
 )
 
 // fault is who or what is to blame for a call's outcome.
@@ -85,40 +84,4 @@ func (e *endpoint) advice(err error) string {
 		return "compare model, max_tokens, temperature and structured_output with what the endpoint offers"
 	}
 	return "correct base_url"
-}
-
-// dialect is the optional parameters that an endpoint turned out to refuse.
-type dialect struct {
-	freeText       bool // no response_format
-	newTokenLimit  bool // max_completion_tokens instead of max_tokens
-	ownTemperature bool // no temperature
-}
-
-// without gives the dialect without the parameter that a refusal names, and what
-// it is called. ok is false when the refusal is about something else. With a
-// message alone to go by, as for response_format, the status may also be 500:
-// llama-cpp-python's server reports a wrong parameter so.
-func (d dialect) without(err error) (next dialect, parameter string, ok bool) {
-	var refused *refusal
-	if !errors.As(err, &refused) {
-		return d, "", false
-	}
-	wrong := refused.status == http.StatusBadRequest || refused.status == http.StatusUnprocessableEntity
-	names := func(word string) bool {
-		return strings.Contains(refused.message, word) || strings.Contains(refused.param, word)
-	}
-	unsupported := strings.HasPrefix(refused.code, "unsupported_") // parameter or value
-	switch {
-	case !d.freeText && (wrong || refused.status == http.StatusInternalServerError || refused.status == http.StatusNotImplemented) &&
-		(names("response_format") || names("json_schema")):
-		d.freeText = true
-		return d, "response_format", true
-	case !d.newTokenLimit && wrong && unsupported && refused.param == "max_tokens":
-		d.newTokenLimit = true
-		return d, "max_tokens", true
-	case !d.ownTemperature && wrong && unsupported && refused.param == "temperature":
-		d.ownTemperature = true
-		return d, "temperature", true
-	}
-	return d, "", false
 }

@@ -322,9 +322,21 @@ func TestStructuredOutput(t *testing.T) {
 	answer := func(c judgetest.Call) judgetest.Reply {
 		return judgetest.Reply{Text: "schema " + string(c.Schema)}
 	}
+	const object = `{"reason":"because","label":"A"}`
+	objects := func(text string) func(judgetest.Call) judgetest.Reply { // as llama-cpp-python's server
+		return func(c judgetest.Call) judgetest.Reply {
+			switch format := string(c.Body["response_format"]); {
+			case strings.Contains(format, "json_schema"):
+				return judgetest.Reply{Status: 500, Text: "[{'loc': ('body', 'response_format', 'type')}]"}
+			case strings.Contains(format, "json_object") && strings.Contains(format, string(schema)):
+				return judgetest.Reply{Text: text}
+			}
+			return judgetest.Reply{Text: "free"}
+		}
+	}
 	refuse := func(status int, message string) func(judgetest.Call) judgetest.Reply {
 		return func(c judgetest.Call) judgetest.Reply {
-			if c.Schema != nil {
+			if c.Body["response_format"] != nil {
 				return judgetest.Reply{Status: status, Text: message}
 			}
 			return answer(c)
@@ -338,11 +350,14 @@ func TestStructuredOutput(t *testing.T) {
 	}{
 		"offered":          {judge.StructuredAuto, answer, "schema " + string(schema), 2},
 		"off":              {judge.StructuredOff, answer, "schema ", 2},
-		"refused with 400": {judge.StructuredAuto, refuse(400, "'response_format.type' must be 'text'"), "schema ", 3},
-		"refused with 500": {judge.StructuredAuto, refuse(500, "[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type')}]"), "schema ", 3},
-		"on and refused":   {judge.StructuredOn, refuse(400, "no response_format here"), "", 2},
+		"refused with 400": {judge.StructuredAuto, refuse(400, "'response_format.type' must be 'text'"), "schema ", 4},
+		"refused with 500": {judge.StructuredAuto, refuse(500, "[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type')}]"), "schema ", 4},
+		"as an object":     {judge.StructuredAuto, objects(object), object, 3},
+		"on as an object":  {judge.StructuredOn, objects(object), object, 3},
+		"schema ignored":   {judge.StructuredAuto, objects(`{"answer":1}`), "free", 4},
+		"on and refused":   {judge.StructuredOn, refuse(400, "no response_format here"), "", 4},
 		"something else":   {judge.StructuredAuto, refuse(400, "too long"), "", 2},
-		"always refused":   {judge.StructuredAuto, judgetest.Fails(400, "bad input: {response_format: ...}"), "", 4},
+		"always refused":   {judge.StructuredAuto, judgetest.Fails(400, "bad input: {response_format: ...}"), "", 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := judgetest.New(t, c.reply)

@@ -155,30 +155,42 @@ func (p *Pool) try(ctx context.Context, c *call, req Request) (Answer, error) {
 		return Answer{}, err
 	}
 	begun := p.deps.Now()
-	spoken := c.dialect
-	answer, err := e.exchange(ctx, p.config, req, spoken)
-	refused := ""
-	for err != nil {
-		next, parameter, ok := spoken.without(err)
-		if !ok || parameter == "response_format" && p.config.StructuredOutput == StructuredOn {
-			break
-		}
-		if err = p.withdraw(0); err != nil {
-			break
-		}
-		spoken, refused = next, parameter
-		answer, err = e.exchange(ctx, p.config, req, spoken)
-	}
+	answer, err := p.speak(ctx, c, req)
 	took := p.deps.Now().Sub(begun)
-	if err == nil && refused != "" {
-		p.learn(e, spoken, refused)
-	}
 	p.correct(estimate, answer, err)
 	p.settle(c, err, answer, took)
 	if err == nil {
 		return answer, nil
 	}
 	return answer, e.report(err)
+}
+
+// speak asks in the endpoint's dialect, and in others as long as the endpoint
+// refuses a parameter by name. The one that was understood is remembered.
+func (p *Pool) speak(ctx context.Context, c *call, req Request) (Answer, error) {
+	spoken, refused := c.dialect, ""
+	for {
+		answer, err := c.endpoint.exchange(ctx, p.config, req, spoken)
+		next, parameter, again := spoken.without(err)
+		if err == nil && spoken.format == formatObject && c.dialect.format != formatObject && !follows(req.Schema, answer.Text) {
+			next.format, again = formatFree, true
+		}
+		if err == nil && !again {
+			if refused != "" {
+				p.learn(c.endpoint, spoken, refused)
+			}
+			return answer, nil
+		}
+		if !again || next.format == formatFree && spoken.format != formatFree && p.config.StructuredOutput == StructuredOn {
+			return answer, err
+		}
+		if err := p.withdraw(0); err != nil {
+			return Answer{}, err
+		}
+		if spoken = next; parameter != "" {
+			refused = parameter
+		}
+	}
 }
 
 // report is the error of one attempt as callers see it.
@@ -201,7 +213,7 @@ func (p *Pool) learn(e *endpoint, spoken dialect, refused string) {
 	defer p.mu.Unlock()
 	if e.dialect != spoken {
 		e.dialect = spoken
-		e.logger.Info("judge endpoint refuses a parameter and is asked without it from now on", "parameter", refused)
+		e.logger.Info("judge endpoint refuses a parameter as it is and is asked otherwise from now on", "parameter", refused)
 	}
 }
 
