@@ -12,7 +12,7 @@ import (
 
 // An encoded object is
 //
-//	magic [8]byte | schema uint32 | what byte | measures 6 × uint32 | contents | SHA-256 of all before
+//	magic [8]byte | schema uint32 | what byte | measures 3 × uint32 | contents | SHA-256 of all before
 //
 // with little-endian numbers. Measures are those of features and network: bytes
 // of another build of them are another schema.
@@ -24,7 +24,7 @@ const (
 	whatState = 't'
 )
 
-var measures = [...]uint32{frequencyBits, rowBits, rowWidth, units, featCount, bagFields}
+var measures = [...]uint32{bucketBits, featCount, units}
 
 // encoder appends numbers to bytes.
 type encoder struct{ out []byte }

@@ -23,7 +23,7 @@ type Config struct {
 	Epsilon float64 `mapstructure:"epsilon"`
 	// BatchSize is the number of labels in one gradient step.
 	BatchSize int `mapstructure:"batch_size"`
-	// LearningRate is Adam's. ONI uses 0.0001 for layers of 512 units. The layer here has 32, and Adam's rate
+	// LearningRate is Adam's. ONI uses 0.0001 for layers of 512 units; the layer here has 32, and Adam's best rate
 	// goes with the inverse of the width (Yang et al. 2022, "Tensor Programs V").
 	LearningRate float64 `mapstructure:"learning_rate"`
 	// Dropout is the share of hidden units that are left out of a training step.
@@ -34,7 +34,7 @@ type Config struct {
 	Steps int `mapstructure:"steps"`
 	// ManyLabels is the number of labels from which each arrival is worth one gradient step.
 	ManyLabels int `mapstructure:"many_labels"`
-	// MaxExamples bounds the labels that are kept to train on, about 1.5 kB each, twice that for preferences. Beyond it
+	// MaxExamples bounds the labels that are kept to train on, about 0.9 kB each, twice that for preferences. Beyond it
 	// those kept are a uniform sample of all that ever came.
 	MaxExamples int `mapstructure:"max_examples"`
 	// MinLabels is the number of labels before which the model is not worth publishing.
@@ -45,7 +45,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Kind: Classification, Threshold: 0.5, Epsilon: -0.5,
-		BatchSize: 256, LearningRate: 1e-3, Dropout: 0.1, GradientClip: 10,
+		BatchSize: 256, LearningRate: 0.002, Dropout: 0.1, GradientClip: 10,
 		Steps: 32, ManyLabels: 25_000, MaxExamples: 20_000, MinLabels: 100,
 	}
 }

@@ -8,11 +8,12 @@
 // The classification model learns whether a turn is helpful, the ranking model
 // which of two turns is the better one.
 //
-// A turn is read once (reading.go), turned into features (features.go) and
-// scored by a small network over them and over an embedding bag of its words
-// (network.go). There is no pretrained part: what is learned comes from labels,
-// and what carries over to unseen questions is mostly how question, query and
-// passages match.
+// A turn is read once (reading.go), turned into features of how question, query
+// and passages match (features.go), and these are scored by a small network
+// (network.go). There is no pretrained part: everything comes from labels, and
+// how common words are from the texts that were labelled. The words themselves
+// are no features. An embedding bag of them was tried: it learns the questions
+// by heart and ranks turns of unseen ones worse (docs/results/distillation.md).
 //
 // Everything here is pure: no files, no clock, no network, no goroutines; equal
 // seeds and equal labels give equal models on one processor architecture. A

@@ -6,17 +6,16 @@ import (
 )
 
 // frequencies counts in how many documents each word occurred, documents being
-// the questions and passages that were seen, each once. Words share buckets
-// (feature hashing, Weinberger et al. 2009).
+// the questions and passages that were seen, each once.
 type frequencies struct {
-	counts    [1 << frequencyBits]uint32
+	counts    [1 << bucketBits]uint32
 	documents uint32
 	// seen has a bit for the hash of each document that was counted: a question
 	// comes again with every turn and must not make its words look common.
 	// Documents that share a bit are counted once, which costs a few of them.
 	seen [1 << seenBits / 64]uint64
 
-	last [1 << frequencyBits]uint32 // document that a bucket was last counted for; not kept
+	last [1 << bucketBits]uint32 // document that a bucket was last counted for; not kept
 }
 
 const seenBits = 18
@@ -43,7 +42,7 @@ func (f *frequencies) add(parts ...string) {
 				break
 			}
 			part = rest
-			if b := bucket(w.hash, frequencyBits); f.last[b] != f.documents {
+			if b := bucket(w.hash); f.last[b] != f.documents {
 				f.last[b] = f.documents
 				f.counts[b]++
 			}
@@ -70,7 +69,7 @@ func (f *frequencies) weights() *weights {
 }
 
 // weights are inverse document frequencies by bucket, 0 to 1.
-type weights [1 << frequencyBits]float32
+type weights [1 << bucketBits]float32
 
 // of sums the weights of the words of a phrase that are in a set.
 func (w *weights) of(p *phrase, set uint64) (sum float32) {

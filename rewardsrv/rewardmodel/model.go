@@ -16,7 +16,7 @@ type Model struct {
 	threshold, epsilon float64
 	version, labels    uint64
 	weights            *weights
-	network            *network
+	network            network
 	moments            moments
 	scratch            sync.Pool // of *scorer
 }

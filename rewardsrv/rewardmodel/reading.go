@@ -7,26 +7,25 @@ const (
 	maxQuestion    = 64   // words of a question or a query
 	maxPassages    = 8    // passages of an observation
 	maxTitleWords  = 16   // words of a title
-	maxBagWords    = 160  // words of all passages in the embedding bag
 	maxObservation = 8192 // bytes of an observation
 )
 
 // reading is what is kept of an Example: how its parts match, as bit sets over
 // the words of question and query, and the words themselves as bucket numbers.
 // It has no pointers and a fixed size, so that thousands are cheap to keep.
-// Nothing in it depends on what else was seen.
+// Nothing in it depends on what else was seen: how rare words are is looked up
+// when features are computed.
 type reading struct {
 	question, query phrase
 	asked           uint64 // words of the question that the query has too
 	known           uint64 // words of the query that the question has too
 	passages        [maxPassages]passage
 	count           uint8 // of passages
-	bag             [bagFields]bagField
 }
 
 // phrase is the distinct words of a question or a query, in order.
 type phrase struct {
-	buckets  [maxQuestion]uint16 // for document frequencies
+	buckets  [maxQuestion]uint16
 	count    uint8
 	capitals uint64 // words that begin with a capital, but for the first
 	numbers  uint64
@@ -43,29 +42,6 @@ type passage struct {
 	words           uint16
 	numbers         uint16
 }
-
-// bagField is one field of the embedding bag: row numbers of its words.
-type bagField struct {
-	rows  [maxBagWords]uint16
-	count uint8
-}
-
-// Fields of the embedding bag. Each word carries the role that it plays in the
-// match, so that "director, which the query lacks" is another word than
-// "director, which a passage has".
-const (
-	bagQuestion = iota // roles: whether the query has it, whether a passage has it
-	bagQuery           // roles: whether the question has it, whether a passage has it
-	bagPassage         // roles: whether the question has it, whether the query has it
-	bagFields
-)
-
-const roles = 4 // of a word in a field
-
-const (
-	frequencyBits = 14 // buckets of document frequencies
-	rowBits       = 14 // rows of the embedding bag
-)
 
 // lookup finds words of the question and of the query by hash: a hash table with
 // linear probing that is at most half full.
@@ -107,14 +83,12 @@ func (d *reader) read(r *reading, e Example) {
 			r.known |= 1 << i
 		}
 	}
-	d.rows = d.rows[:0]
 	eachPassage(cut(e.Observation, maxObservation), func(title, text string) {
 		if r.count < maxPassages {
 			d.passage(&r.passages[r.count], title, text)
 			r.count++
 		}
 	})
-	d.fillBag(r)
 }
 
 // phrase reads the question (part 0) or the query (part 1).
@@ -133,7 +107,7 @@ func (d *reader) phrase(p *phrase, text string, part int) {
 		d.lookup.hash[i] = w.hash
 		d.lookup.place[i][part] = int8(p.count) + 1
 		d.hashes[part][p.count] = w.hash
-		p.buckets[p.count] = bucket(w.hash, frequencyBits)
+		p.buckets[p.count] = bucket(w.hash)
 		if w.capital && !first {
 			p.capitals |= 1 << p.count
 		}
@@ -153,7 +127,7 @@ func (d *reader) passage(p *passage, title, text string) {
 		}
 		title = rest
 		question, query := d.word(p, w, &before)
-		p.title[p.titleCount] = bucket(w.hash, frequencyBits)
+		p.title[p.titleCount] = bucket(w.hash)
 		if question >= 0 {
 			p.titleQuestion |= 1 << p.titleCount
 		}
@@ -176,10 +150,8 @@ func (d *reader) passage(p *passage, title, text string) {
 // word notes a word of a passage.
 func (d *reader) word(p *passage, w word, before *int) (question, query int) {
 	question, query = d.lookup.find(w.hash)
-	role := uint32(bagPassage * roles)
 	if question >= 0 {
 		p.question |= 1 << question
-		role++
 		if question == *before+1 {
 			p.pairs |= 1 << *before
 		}
@@ -189,7 +161,6 @@ func (d *reader) word(p *passage, w word, before *int) (question, query int) {
 	}
 	if query >= 0 {
 		p.query |= 1 << query
-		role += 2
 	}
 	if p.words < math.MaxUint16 {
 		p.words++
@@ -197,39 +168,8 @@ func (d *reader) word(p *passage, w word, before *int) (question, query int) {
 	if w.number && p.numbers < math.MaxUint16 {
 		p.numbers++
 	}
-	if len(d.rows) < maxBagWords {
-		d.rows = append(d.rows, withRole(w.hash, role))
-	}
 	return question, query
 }
-
-// fillBag chooses rows for all words once it is known what the passages have.
-func (d *reader) fillBag(r *reading) {
-	var question, query uint64
-	for _, p := range r.passages[:r.count] {
-		question |= p.question
-		query |= p.query
-	}
-	d.fillPhrase(&r.bag[bagQuestion], bagQuestion, int(r.question.count), r.asked, question)
-	d.fillPhrase(&r.bag[bagQuery], bagQuery, int(r.query.count), r.known, query)
-	for _, row := range d.rows {
-		r.bag[bagPassage].add(row)
-	}
-}
-
-func (d *reader) fillPhrase(f *bagField, field, count int, other, found uint64) {
-	for i := range count {
-		role := uint32(field*roles) + uint32(other>>i&1) + 2*uint32(found>>i&1)
-		f.add(withRole(d.hashes[field][i], role))
-	}
-}
-
-func (f *bagField) add(hash uint32) {
-	f.rows[f.count] = bucket(hash, rowBits)
-	f.count++
-}
-
-func withRole(hash, role uint32) uint32 { return (hash ^ (role + 1)) * fnvPrime }
 
 // cut shortens a text to at most n bytes. Half a character at the end is no letter.
 func cut(text string, n int) string { return text[:min(len(text), n)] }

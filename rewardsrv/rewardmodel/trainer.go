@@ -3,6 +3,7 @@ package rewardmodel
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // Trainer learns a reward model from labels as they arrive. It has one owner:
@@ -16,7 +17,7 @@ type Trainer struct {
 	frequencies *frequencies
 	examples    reservoir
 	weights     *weights // as of the latest training; replaced, never changed
-	network     *network
+	network     network
 	adam        *adam
 	moments     moments
 	stats       Stats
@@ -24,7 +25,7 @@ type Trainer struct {
 
 	// Scratch of the methods.
 	reader   reader
-	gradient *gradient
+	gradient network
 	first    activations
 	second   activations
 }
@@ -55,7 +56,7 @@ func NewTrainer(config Config, seed uint64) (*Trainer, error) {
 func newTrainer(config Config, source *rand.PCG) *Trainer {
 	return &Trainer{
 		config: config, source: source, rng: rand.New(source),
-		frequencies: &frequencies{}, weights: &weights{}, adam: newAdam(), gradient: newGradient(),
+		frequencies: &frequencies{}, weights: &weights{}, adam: newAdam(), gradient: make(network, parameters), network: make(network, parameters),
 		examples: reservoir{limit: config.MaxExamples, width: config.width()},
 	}
 }
@@ -142,7 +143,7 @@ func (t *Trainer) Train(arrived int) (steps int) {
 func (t *Trainer) step() {
 	size := min(t.config.BatchSize, len(t.examples.labels))
 	dropout := float32(t.config.Dropout)
-	t.gradient.clear()
+	clear(t.gradient)
 	sum := 0.0
 	for range size {
 		readings, label := t.examples.draw(t.rng)
@@ -152,9 +153,9 @@ func (t *Trainer) step() {
 		}
 		loss, slope := logistic(logit, label)
 		sum += float64(loss)
-		t.network.backward(t.gradient, &t.first, &readings[0], slope)
+		t.network.backward(t.gradient, &t.first, slope)
 		if t.config.Kind == Ranking {
-			t.network.backward(t.gradient, &t.second, &readings[1], -slope)
+			t.network.backward(t.gradient, &t.second, -slope)
 		}
 	}
 	t.adam.update(t.network, t.gradient, size, t.config.LearningRate, t.config.GradientClip)
@@ -194,6 +195,6 @@ func (t *Trainer) Snapshot() *Model {
 	return &Model{
 		kind: t.config.Kind, threshold: t.config.Threshold, epsilon: t.config.Epsilon,
 		version: t.adam.step, labels: t.labels,
-		weights: t.weights, network: t.network.clone(), moments: t.moments,
+		weights: t.weights, network: slices.Clone(t.network), moments: t.moments,
 	}
 }

@@ -8,15 +8,10 @@ import (
 
 // word is one word of a text. Words are told apart by their hash alone.
 type word struct {
-	hash    uint32 // of its first stemLetters letters, in lower case; of all digits of a number
+	hash    uint32 // of its letters and digits, in lower case
 	capital bool   // begins with an upper-case letter
 	number  bool   // begins with a digit
 }
-
-// stemLetters is where words are cut off before they are compared, so that
-// "director", "directed" and "direction" are one: truncation is the cheapest
-// stemmer, and works in any language that inflects at the end.
-const stemLetters = 6
 
 // FNV-1a (Fowler, Noll and Vo).
 const (
@@ -37,9 +32,7 @@ func nextWord(text string) (w word, rest string, ok bool) {
 			if letters == 0 {
 				w.capital, w.number = lower != r, r >= '0' && r <= '9'
 			}
-			if letters < stemLetters || w.number {
-				hash = (hash ^ uint32(lower)) * fnvPrime
-			}
+			hash = (hash ^ uint32(lower)) * fnvPrime
 			letters++
 		} else {
 			if letters > 1 || letters == 1 && !(apostrophe && hash == possessive) {
@@ -72,6 +65,10 @@ func fold(r rune) (lower rune, isWord bool) {
 	return r, false
 }
 
-// bucket maps a hash to one of 2^bits buckets. The multiplication (Knuth's
-// multiplicative hashing) spreads what differs in the low bits of FNV.
-func bucket(hash uint32, bits int) uint16 { return uint16(hash * 2654435769 >> (32 - bits)) }
+// bucketBits sets the number of buckets that words share (feature hashing,
+// Weinberger et al. 2009).
+const bucketBits = 14
+
+// bucket maps a hash to a bucket. The multiplication (Knuth's multiplicative
+// hashing) spreads what differs in the low bits of FNV.
+func bucket(hash uint32) uint16 { return uint16(hash * 2654435769 >> (32 - bucketBits)) }
