@@ -21,7 +21,7 @@ const (
 	longestPause = time.Minute // of an endpoint that says 429 without a time
 	probePause   = time.Second // while one request finds out whether an endpoint is back
 
-	unprovenRefusals = 5 // in a row, after which an endpoint that never answered is blamed
+	manyRefusals = 5 // in a row, after which the endpoint is blamed and not the requests
 )
 
 // endpoint is one server and what is known about it. Everything but the client
@@ -53,7 +53,7 @@ type endpoint struct {
 	nextLook   time.Time
 
 	proven    bool  // it has answered
-	refused   int   // requests in a row, while it is not proven
+	refused   int   // requests in a row
 	lastError error // of the last call that failed
 }
 
@@ -193,15 +193,28 @@ func (e *endpoint) settle(c *call, now time.Time, f fault, err error, took time.
 	c.report(err)
 }
 
+// blame sorts an error in the light of what is known about the endpoint. Some
+// hosted ones answer 403 to a text that they find improper: a passage must not be
+// able to set an endpoint aside that has answered before.
+func (e *endpoint) blame(err error) fault {
+	f := blame(err)
+	var refused *refusal
+	if f == faultSettings && e.proven && errors.As(err, &refused) && refused.status == http.StatusForbidden {
+		return faultRequest
+	}
+	return f
+}
+
 // refuses notes that a request was refused. An endpoint that refuses one after
-// another and never answered any is not the requests' fault.
+// another and never answered any is not the requests' fault, nor is one that says
+// 403 to all.
 func (e *endpoint) refuses(now time.Time, err error) {
 	var refused *refusal
-	if e.proven || !errors.As(err, &refused) {
+	if !errors.As(err, &refused) || e.proven && refused.status != http.StatusForbidden {
 		e.answers()
 		return
 	}
-	if e.refused++; e.refused < unprovenRefusals {
+	if e.refused++; e.refused < manyRefusals {
 		return
 	}
 	if e.setAside(now, fmt.Errorf("every request is refused, the last with: %w", refused)) {
@@ -211,7 +224,7 @@ func (e *endpoint) refuses(now time.Time, err error) {
 
 // answers notes that the endpoint is well.
 func (e *endpoint) answers() {
-	e.pauses = 0
+	e.pauses, e.refused = 0, 0
 	if e.aside != nil {
 		e.aside = nil
 		e.logger.Info("judge endpoint answers again")

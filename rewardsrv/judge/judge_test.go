@@ -444,6 +444,31 @@ func TestRefusesEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
+	// A text that is found improper does not set the endpoint aside; a key that no
+	// longer counts does.
+	e.Answer(func(c judgetest.Call) judgetest.Reply {
+		if c.User == "improper" {
+			return judgetest.Reply{Status: http.StatusForbidden, Text: "flagged"}
+		}
+		return judgetest.Reply{Text: "yes"}
+	})
+	for range 20 {
+		if _, err := pool.Ask(t.Context(), judge.Request{User: "improper"}); !errors.Is(err, judge.ErrUnusable) {
+			t.Fatal(err)
+		}
+		if _, err := pool.Ask(t.Context(), question); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Answer(judgetest.Fails(http.StatusForbidden, "revoked"))
+	before := e.Calls()
+	for range 20 {
+		_, _ = pool.Ask(t.Context(), question)
+	}
+	if n := e.Calls() - before; n != 5 || pool.Stats()[0].State != "aside" {
+		t.Errorf("%d calls with a revoked key, %+v", n, pool.Stats()[0])
+	}
 }
 
 func TestConfigValidate(t *testing.T) {

@@ -117,14 +117,16 @@ func (p *Pool) choose(now time.Time, avoid *endpoint) (*call, error) {
 	return c, nil
 }
 
-// settle gives a place back, learns from what came of it, and counts it.
-func (p *Pool) settle(c *call, err error, answer Answer, took time.Duration) {
+// settle gives a place back, learns from what came of it, and counts it. It tells
+// who is to blame.
+func (p *Pool) settle(c *call, err error, answer Answer, took time.Duration) fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := blame(err)
+	f := c.endpoint.blame(err)
 	c.endpoint.settle(c, p.deps.Now(), f, err, took)
 	p.metrics.call(c.endpoint, f, answer, took)
 	p.dispatch()
+	return f
 }
 
 // release gives back a place from which nothing was asked.

@@ -90,15 +90,15 @@ func (p *Pool) Ask(ctx context.Context, req Request) (Answer, error) {
 	for attempt := 0; ; {
 		c, err := p.place(ctx, avoid)
 		if err != nil {
-			wait, _ := RetryAfter(err)
-			if attempt == 0 || attempt > p.config.Retries || wait > longestWait || !p.pause(ctx, wait) {
+			wait, ok := RetryAfter(err)
+			if !ok || attempt == 0 || attempt > p.config.Retries || wait > longestWait || !p.pause(ctx, wait) {
 				return Answer{}, err
 			}
 			attempt++
 			continue
 		}
-		answer, err := p.try(ctx, c, req)
-		switch f := blame(err); f {
+		answer, f, err := p.try(ctx, c, req)
+		switch f {
 		case faultNone, faultCancelled, faultRequest:
 			return answer, err
 		case faultSettings: // this endpoint is out, which costs no attempt
@@ -147,22 +147,32 @@ func (p *Pool) pause(ctx context.Context, wait time.Duration) bool {
 }
 
 // try is one attempt at the place that c holds; it gives the place back.
-func (p *Pool) try(ctx context.Context, c *call, req Request) (Answer, error) {
-	e := c.endpoint
+func (p *Pool) try(ctx context.Context, c *call, req Request) (Answer, fault, error) {
 	estimate := promptTokens(req) + p.config.MaxTokens
 	if err := p.withdraw(estimate); err != nil {
 		p.release(c)
-		return Answer{}, err
+		return Answer{}, faultCancelled, err
 	}
 	begun := p.deps.Now()
 	answer, err := p.speak(ctx, c, req)
 	took := p.deps.Now().Sub(begun)
 	p.correct(estimate, answer, err)
-	p.settle(c, err, answer, took)
-	if err == nil {
-		return answer, nil
+	f := p.settle(c, err, answer, took)
+	return answer, f, c.endpoint.report(f, err)
+}
+
+// report is the error of one attempt as callers see it.
+func (e *endpoint) report(f fault, err error) error {
+	var refused *refusal
+	switch {
+	case err == nil:
+		return nil
+	case f == faultRequest && errors.As(err, &refused):
+		err = fmt.Errorf("%w: %w", err, ErrUnusable)
+	case f == faultSettings:
+		return forager.WithHint(fmt.Errorf("ask judge endpoint %s: %w", e.name, err), e.advice(err))
 	}
-	return answer, e.report(err)
+	return fmt.Errorf("ask judge endpoint %s: %w", e.name, err)
 }
 
 // speak asks in the endpoint's dialect, and in others as long as the endpoint
@@ -191,20 +201,6 @@ func (p *Pool) speak(ctx context.Context, c *call, req Request) (Answer, error) 
 			refused = parameter
 		}
 	}
-}
-
-// report is the error of one attempt as callers see it.
-func (e *endpoint) report(err error) error {
-	var refused *refusal
-	f := blame(err)
-	if f == faultRequest && errors.As(err, &refused) {
-		err = fmt.Errorf("%w: %w", err, ErrUnusable)
-	}
-	err = fmt.Errorf("ask judge endpoint %s: %w", e.name, err)
-	if f == faultSettings {
-		err = forager.WithHint(err, e.advice(err))
-	}
-	return err
 }
 
 // learn remembers a dialect that was understood.
