@@ -51,6 +51,7 @@ var layers = map[string][]string{
 	"rewardsrv/judge/judgetest": {},
 	"rewardsrv/labelstore":      {"."},
 	"rewardsrv/rewardmodel":     {"."},
+	"rewardsrv/rubric":          {"."},
 	"replay":                    {".", "batch"},
 	"eval":                      {".", "reward"},
 	"learner":                   {"."},
@@ -88,7 +89,7 @@ var owners = map[string][]string{
 	"go.etcd.io/bbolt":                    {"cluster", "rewardsrv/labelstore"},
 	"github.com/gofrs/flock":              {"rundir"},
 	"golang.org/x/sys/cpu":                {"policy/lm/kernel"},
-	"golang.org/x/text/unicode/norm":      {"policy/tokenizer"},
+	"golang.org/x/text/unicode/norm":      {"policy/tokenizer", "rewardsrv/rubric"},
 	"github.com/nikolalohinski/gonja":     {"policy/chat"},
 	"github.com/blevesearch":              {"search"},
 	"github.com/hashicorp/golang-lru":     {"search"},
@@ -100,7 +101,8 @@ var owners = map[string][]string{
 	"github.com/spf13/viper":              {"cmd/forager"},
 	"github.com/schollz/progressbar":      {"cmd/forager"},
 	"github.com/fatih/color":              {"cmd/forager"},
-	"github.com/agnivade/levenshtein":     {"cmd/forager", "cmd/forager/internal/settings"},
+	"github.com/agnivade/levenshtein":     {"cmd/forager", "cmd/forager/internal/settings", "rewardsrv/rubric"},
+	"go.yaml.in/yaml":                     {"rewardsrv/rubric"},
 }
 
 // pkg is what "go list" says of one package. Imports of tests are left out:
