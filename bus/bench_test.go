@@ -3,6 +3,8 @@ package bus
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 )
 
@@ -58,4 +60,46 @@ func BenchmarkRequest(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkLargeObject stores and reads the weights of a model of 135 million
+// parameters on a machine whose cores are all busy, as a learner's are.
+func BenchmarkLargeObject(b *testing.B) {
+	const size = 540_000_000
+	server := open(b, nil)
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(i * i >> 7)
+	}
+	done := make(chan struct{})
+	var burn sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		burn.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	defer burn.Wait()
+	defer close(done)
+	b.Run("put", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			if err := server.PutObject(b.Context(), "weights", data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("get", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			if got, err := server.GetObject(b.Context(), "weights"); err != nil || len(got) != size {
+				b.Fatal(len(got), err)
+			}
+		}
+	})
 }
