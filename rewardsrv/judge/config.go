@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -74,6 +75,29 @@ type EndpointConfig struct {
 	// APIKeyFile is a file that holds the API key; it is read anew, so that a
 	// rotated key is used at once, and goes before the variable.
 	APIKeyFile string `mapstructure:"api_key_file"`
+	// ExtraBody is a JSON object that goes into every request, for options of this
+	// server alone, such as {"chat_template_kwargs": {"enable_thinking": false}}.
+	ExtraBody string `mapstructure:"extra_body"`
+}
+
+// extra reads ExtraBody; nil for none.
+func (e EndpointConfig) extra() (map[string]any, error) {
+	if e.ExtraBody == "" {
+		return nil, nil
+	}
+	var parsed map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(e.ExtraBody), &parsed); err != nil {
+		return nil, fmt.Errorf("no JSON object: %w", err)
+	}
+	fields := make(map[string]any, len(parsed))
+	for name, value := range parsed {
+		switch name {
+		case "model", "messages", "stream", "n", "temperature", "max_tokens", "max_completion_tokens", "response_format":
+			return nil, fmt.Errorf("%s is not set here", name)
+		}
+		fields[name] = value
+	}
+	return fields, nil
 }
 
 // DefaultConfig names no model and no endpoint.
@@ -110,6 +134,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("judge: endpoint %s is named twice", address(u))
 		}
 		seen[address(u)] = true
+		if _, err := e.extra(); err != nil {
+			return fmt.Errorf("judge: extra_body of endpoint %s: %w", address(u), err)
+		}
 	}
 	if !(c.Temperature >= 0 && c.Temperature <= 2) {
 		return fmt.Errorf("judge: temperature is %v, want 0 to 2", c.Temperature)

@@ -30,6 +30,7 @@ type endpoint struct {
 	name   string // address, without user and query
 	model  string
 	key    keySource
+	extra  map[string]any // fields of every request, as raw JSON
 	chat   openai.ChatCompletionService
 	models openai.ModelService
 	now    func() time.Time
@@ -62,9 +63,13 @@ func newEndpoint(c Config, e EndpointConfig, transport http.RoundTripper, deps D
 	if err != nil {
 		return nil, errors.New("judge: base_url is no address") // the error itself would show a password
 	}
+	extra, err := e.extra()
+	if err != nil {
+		return nil, err
+	}
 	options := newClient(base, transport, c.MaxAnswerBytes)
 	own := &endpoint{
-		name: address(base), model: e.Model, key: keySource{env: e.APIKeyEnv, file: e.APIKeyFile},
+		name: address(base), model: e.Model, key: keySource{env: e.APIKeyEnv, file: e.APIKeyFile}, extra: extra,
 		chat: openai.NewChatCompletionService(options...), models: openai.NewModelService(options...),
 		now: deps.Now, logger: deps.Logger.With("endpoint", address(base)),
 		limit: newLimit(c.MinInFlight, c.MaxInFlight),

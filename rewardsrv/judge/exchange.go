@@ -99,6 +99,9 @@ func (e *endpoint) exchange(ctx context.Context, c Config, req Request, d dialec
 	if !d.ownTemperature {
 		params.Temperature = openai.Float(c.Temperature)
 	}
+	if e.extra != nil {
+		params.SetExtraFields(e.extra)
+	}
 	if req.Schema != nil {
 		params.ResponseFormat = d.format.of(req.Schema)
 	}

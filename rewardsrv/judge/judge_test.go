@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -397,6 +398,19 @@ func TestHostedDialect(t *testing.T) {
 	}
 }
 
+// TestExtraBody: a server's own options go along as they are.
+func TestExtraBody(t *testing.T) {
+	e := judgetest.New(t, func(c judgetest.Call) judgetest.Reply {
+		return judgetest.Reply{Text: string(c.Body["chat_template_kwargs"]) + string(c.Body["model"]) + string(c.Body["max_tokens"])}
+	})
+	pool, _ := newPool(t, func(c *judge.Config, _ *judge.Deps) {
+		c.Endpoints[0].ExtraBody = `{"chat_template_kwargs": {"enable_thinking": false}}`
+	}, e.BaseURL())
+	if got, err := pool.Ask(t.Context(), question); err != nil || got.Text != `{"enable_thinking":false}"m"256` {
+		t.Errorf("%q, %v", got.Text, err)
+	}
+}
+
 // TestUsage: what the endpoint counts is believed unless it is impossible.
 func TestUsage(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -485,6 +499,8 @@ func TestConfigValidate(t *testing.T) {
 		"temperature":       func(c *judge.Config) { c.Temperature = 2.5 },
 		"max_tokens":        func(c *judge.Config) { c.MaxTokens = 1 },
 		"max_answer_bytes":  func(c *judge.Config) { c.MaxAnswerBytes = 0 },
+		"extra_body of":     func(c *judge.Config) { c.Endpoints[0].ExtraBody = "[]" },
+		"stream is not set": func(c *judge.Config) { c.Endpoints[0].ExtraBody = `{"stream": true}` },
 		"structured_output": func(c *judge.Config) { c.StructuredOutput = "yes" },
 		"timeout":           func(c *judge.Config) { c.Timeout = 0 },
 		"retries":           func(c *judge.Config) { c.Retries = 11 },
@@ -496,6 +512,7 @@ func TestConfigValidate(t *testing.T) {
 		"breaker_pause":     func(c *judge.Config) { c.BreakerPause = 0 },
 	} {
 		c := good
+		c.Endpoints = slices.Clone(good.Endpoints)
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
