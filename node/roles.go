@@ -15,6 +15,7 @@ import (
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/rewardsrv"
+	"github.com/forager-rl/forager/rewardsrv/labelstore"
 	"github.com/forager-rl/forager/search"
 )
 
@@ -91,15 +92,39 @@ func (p *process) startRewardServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := rewardsrv.New(p.cfg.Judge, rewardsrv.Deps{
-		Intake: digestReader{p.bus, p.logger}, Output: annotations{p.bus}, History: annotations{p.bus}, Tasks: tasks,
-		Logger: p.logger, Registerer: p.registry, Now: p.clock, Random: unpredictable(),
-	})
+	index, err := p.openLabelIndex()
 	if err != nil {
 		return err
 	}
-	p.group.start(ctx, "reward server", server.Run)
+	server, err := rewardsrv.New(p.cfg.Judge, rewardsrv.Deps{
+		Intake: digestReader{p.bus, p.logger}, Labels: labelStream{p.bus}, Tasks: tasks, Index: index,
+		Claims: p.bus, Models: rewardModels{p.bus},
+		Logger: p.logger, Registerer: p.registry, Now: p.clock, Random: unpredictable(),
+	})
+	if err != nil {
+		return errors.Join(err, index.Close())
+	}
+	p.group.start(ctx, "reward server", func(ctx context.Context) error {
+		return errors.Join(server.Run(ctx), index.Close())
+	})
 	return nil
+}
+
+// maxLabelIndexes is how many reward servers may share a run directory.
+const maxLabelIndexes = 16
+
+// openLabelIndex opens a label index that no other reward server on this machine
+// has open. Each is built from the stream: which one it is does not matter.
+func (p *process) openLabelIndex() (*labelstore.Store, error) {
+	var err error
+	for i := range maxLabelIndexes {
+		var index *labelstore.Store
+		index, err = labelstore.Open(filepath.Join(p.dir.Path(), "labels", fmt.Sprintf("index-%d.db", i)), p.logger)
+		if !errors.Is(err, forager.ErrInUse) {
+			return index, err
+		}
+	}
+	return nil, err
 }
 
 // startRetriever indexes the corpus, serves it over HTTP and registers the

@@ -182,25 +182,17 @@ func (r digestReader) Next(ctx context.Context, most int) ([]forager.TurnDigest,
 	return list, nil
 }
 
-// annotations implements rewardsrv.Output, rewardsrv.History and replay.Labels.
+// annotations implements replay.Labels.
 type annotations struct{ bus *bus.Bus }
 
-// Publish makes annotations durable.
-func (a annotations) Publish(ctx context.Context, list []forager.Annotation) error {
-	data, err := batch.EncodeAnnotations(list)
-	if err != nil {
-		return err
-	}
-	return a.bus.Publish(ctx, bus.Annotations, "", data)
+// Follow reads every annotation of the run, also those to come.
+func (a annotations) Follow(ctx context.Context, use func([]forager.Annotation) error) error {
+	return labelStream(a).Follow(ctx, 0, func(_ uint64, list []forager.Annotation) error { return use(list) })
 }
 
 // Each reads every annotation of the run so far.
 func (a annotations) Each(ctx context.Context, use func(forager.Annotation) error) error {
-	return a.bus.Replay(ctx, bus.Annotations, 0, func(_ uint64, data []byte) error {
-		list, err := batch.DecodeAnnotations(data)
-		if err != nil {
-			return err
-		}
+	return labelStream(a).Replay(ctx, 0, func(_ uint64, list []forager.Annotation) error {
 		for _, one := range list {
 			if err := use(one); err != nil {
 				return err
@@ -210,15 +202,42 @@ func (a annotations) Each(ctx context.Context, use func(forager.Annotation) erro
 	})
 }
 
-// Follow reads every annotation of the run, also those to come.
-func (a annotations) Follow(ctx context.Context, use func([]forager.Annotation) error) error {
-	return a.bus.Follow(ctx, bus.Annotations, 0, func(_ uint64, data []byte) error {
+// labelStream implements rewardsrv.Labels.
+type labelStream struct{ bus *bus.Bus }
+
+// Publish makes annotations durable.
+func (l labelStream) Publish(ctx context.Context, list []forager.Annotation) error {
+	data, err := batch.EncodeAnnotations(list)
+	if err != nil {
+		return err
+	}
+	return l.bus.Publish(ctx, bus.Annotations, "", data)
+}
+
+// Last is the sequence of the newest message.
+func (l labelStream) Last(ctx context.Context) (uint64, error) {
+	info, err := l.bus.StreamInfo(ctx, bus.Annotations)
+	return info.LastSequence, err
+}
+
+// Replay reads what is there now, from a sequence on.
+func (l labelStream) Replay(ctx context.Context, from uint64, use func(uint64, []forager.Annotation) error) error {
+	return l.bus.Replay(ctx, bus.Annotations, from, decoded(use))
+}
+
+// Follow reads on as annotations come.
+func (l labelStream) Follow(ctx context.Context, from uint64, use func(uint64, []forager.Annotation) error) error {
+	return l.bus.Follow(ctx, bus.Annotations, from, decoded(use))
+}
+
+func decoded(use func(uint64, []forager.Annotation) error) func(uint64, []byte) error {
+	return func(sequence uint64, data []byte) error {
 		list, err := batch.DecodeAnnotations(data)
 		if err != nil {
-			return err
+			return fmt.Errorf("annotations %d: %w", sequence, err)
 		}
-		return use(list)
-	})
+		return use(sequence, list)
+	}
 }
 
 // archive implements replay.Archive: groups that were learned from, as Arrow

@@ -5,19 +5,33 @@ import (
 	"errors"
 
 	"github.com/forager-rl/forager"
-	"github.com/forager-rl/forager/reward"
+	"github.com/forager-rl/forager/rewardsrv/rubric"
 )
 
-// Judge labels search steps. Name and Rubric identify who judged by what text;
-// they are part of the label key, so that a changed rubric is judged anew.
-// Methods are safe for concurrent use.
+// Judge labels steps of searches for one reward source.
 type Judge interface {
-	Name() string
+	// Source is the reward source under which labels are published.
+	Source() string
+	// Current is what labels now. It may change while the server runs, as rubrics
+	// are edited; what is queued keeps the one that it was queued with.
+	Current() Grader
+}
+
+// Grader is a judge with one version of its rubric. Judge and Rubric identify
+// who labels by what text; they are part of every label key, so that a changed
+// rubric is judged anew. Methods are safe for concurrent use.
+type Grader interface {
+	Judge() string
 	Rubric() string
-	// Label judges one step. An error that wraps ErrUnusable says that this
-	// step got no usable answer; any other error says that the judge could not
-	// be asked at all. It returns in bounded time, and soon after ctx is done.
-	Label(ctx context.Context, item Item) (Verdict, error)
+	// Unit is what one label is about.
+	Unit() rubric.Unit
+	// History says that a label depends on the earlier queries of the rollout.
+	History() bool
+	// Label judges one item. An error that wraps ErrUnusable says that this item
+	// got no usable answer; one that wraps judge.ErrUnavailable that nobody can be
+	// asked now; any other that the judge gave no answer. It returns in bounded
+	// time, and soon after ctx is done.
+	Label(ctx context.Context, item rubric.Item) (Verdict, error)
 }
 
 // checker is a judge that can say whether it is reachable.
@@ -25,26 +39,20 @@ type checker interface {
 	Check(ctx context.Context) error
 }
 
+// runner is a judge with work of its own, such as watching a rubric. Run returns
+// soon after ctx is done.
+type runner interface {
+	Run(ctx context.Context)
+}
+
 // ErrUnusable means that the judge answered, but not with a label, or cannot
 // judge this step.
 var ErrUnusable = errors.New("judge gave no usable label")
-
-// Item is one distinct search step as a judge sees it.
-type Item struct {
-	Key      string
-	Task     forager.Task // with gold answers: a judge must keep them out of its rationale
-	Question string
-	Query    string
-	Passages []forager.Passage
-}
 
 // Verdict is a judge's label.
 type Verdict struct {
 	Value     float64 // finite; 1 helpful, 0 not, for the built-in judges
 	Rationale string  // one line
-}
-
-// labelKey identifies a search step: equal keys are judged once.
-func labelKey(judge Judge, d forager.TurnDigest) string {
-	return forager.Digest(judge.Rubric(), judge.Name(), d.TaskID, reward.Normalize(d.Query), forager.ObservationKey(d.Passages))
+	// Judgement says how the label came about; the server adds what was judged.
+	Judgement forager.Judgement
 }

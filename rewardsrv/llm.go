@@ -4,136 +4,155 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"net/http"
-	"os"
+	"slices"
 	"strings"
 	"sync"
-
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
+	"time"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/rewardsrv/judge"
+	"github.com/forager-rl/forager/rewardsrv/rubric"
 )
 
-// LLMJudge asks an OpenAI-compatible chat endpoint (vLLM, SGLang, llama.cpp,
-// Ollama, a hosted one) for each label.
+const (
+	rubricInterval = 5 * time.Second // between looks at a rubric's file
+	maxAnswerBytes = 4 << 10         // of a raw answer that a label keeps
+)
+
+// LLMJudge asks a pool of OpenAI-compatible endpoints by a rubric. Several share
+// one pool.
 type LLMJudge struct {
-	config LLMConfig
-	chat   openai.ChatCompletionService
-	models openai.ModelService
+	source  string
+	rubric  *rubric.Watcher
+	pool    *judge.Pool
+	options rubric.PromptOptions
 
 	mu  sync.Mutex
 	rng *rand.Rand
 }
 
-// NewLLMJudge checks the settings and makes the judge; it sends nothing. The
-// random source draws fences and label words and ought to be unpredictable.
-func NewLLMJudge(config LLMConfig, rng *rand.Rand) (*LLMJudge, error) {
-	if err := config.Validate(); err != nil {
-		return nil, err
-	}
-	transport, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return nil, errors.New("reward server: the default HTTP transport was replaced")
-	}
-	transport = transport.Clone()
-	transport.MaxIdleConnsPerHost = 32 // the default of 2 would reconnect for most requests
-	// The services are made directly: openai.NewClient would read OPENAI_*
-	// variables and send their credentials to whatever endpoint is configured.
-	options := []option.RequestOption{
-		option.WithBaseURL(config.BaseURL),
-		option.WithHTTPClient(&http.Client{Transport: transport}),
-		option.WithRequestTimeout(config.Timeout),
-		option.WithMaxRetries(config.Retries),
-		option.WithMaxRetryDelay(config.Timeout),
-	}
-	return &LLMJudge{
-		config: config,
-		chat:   openai.NewChatCompletionService(options...),
-		models: openai.NewModelService(options...),
-		rng:    rng,
-	}, nil
+// NewLLMJudge makes a judge whose labels are published under the rubric's name.
+// The random source draws fences and label words; it ought to be unpredictable
+// and is used by this judge alone.
+func NewLLMJudge(w *rubric.Watcher, pool *judge.Pool, o rubric.PromptOptions, rng *rand.Rand) *LLMJudge {
+	return &LLMJudge{source: w.Current().Name, rubric: w, pool: pool, options: o, rng: rng}
 }
 
-// Name is the model after "llm:".
-func (j *LLMJudge) Name() string { return "llm:" + j.config.Model }
+// Source is the name that the rubric had at first.
+func (j *LLMJudge) Source() string { return j.source }
 
-// Rubric is a digest of the instructions and of the settings that change what
-// the judge reads.
-func (j *LLMJudge) Rubric() string {
-	return "sha256:" + forager.Digest(systemPrompt, fmt.Sprint(j.config.MaxPassageChars, j.config.ShowGold, j.config.Temperature))
+// Current is the rubric as it stands.
+func (j *LLMJudge) Current() Grader { return llmGrader{j, j.rubric.Current()} }
+
+// Check says whether the endpoints answer, or why not.
+func (j *LLMJudge) Check(ctx context.Context) error { return j.pool.Check(ctx) }
+
+// Run reloads the rubric when its file changes, until ctx is done.
+func (j *LLMJudge) Run(ctx context.Context) { j.rubric.Run(ctx) }
+
+// Capacity is how many calls the endpoints take now.
+func (j *LLMJudge) Capacity() int { return j.pool.Capacity() }
+
+// llmGrader is an LLMJudge with one version of its rubric.
+type llmGrader struct {
+	*LLMJudge
+	asked *rubric.Rubric
 }
 
-// Label asks the endpoint once, with its retries.
-func (j *LLMJudge) Label(ctx context.Context, item Item) (Verdict, error) {
-	auth, err := j.auth()
+// Judge is the model after "llm:".
+func (g llmGrader) Judge() string { return "llm:" + g.pool.Model() }
+
+// Rubric is the version.
+func (g llmGrader) Rubric() string { return g.asked.Version() }
+
+// Unit is the rubric's.
+func (g llmGrader) Unit() rubric.Unit { return g.asked.Unit() }
+
+// History is the rubric's.
+func (g llmGrader) History() bool { return g.asked.History() }
+
+// Label asks once; the pool has its own retries.
+func (g llmGrader) Label(ctx context.Context, item rubric.Item) (Verdict, error) {
+	g.mu.Lock()
+	p := g.asked.Prompt(item, g.options, g.rng)
+	g.mu.Unlock()
+	answer, err := g.pool.Ask(ctx, judge.Request{System: p.System, User: p.User, Schema: p.Schema})
+	v := Verdict{Judgement: forager.Judgement{
+		Model: answer.Model, Endpoint: answer.Endpoint, PromptDigest: p.Digest, Answer: cut(answer.Text, maxAnswerBytes),
+		PromptTokens: answer.PromptTokens, CompletionTokens: answer.CompletionTokens,
+	}}
+	if errors.Is(err, judge.ErrUnusable) {
+		return v, fmt.Errorf("%w: %w", ErrUnusable, err)
+	} else if err != nil {
+		return v, err
+	}
+	said, err := p.Parse(answer.Text)
 	if err != nil {
-		return Verdict{}, err
+		return v, fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
-	j.mu.Lock()
-	p := newPrompt(item, j.config.MaxPassageChars, j.config.ShowGold, j.rng)
-	j.mu.Unlock()
-	answer, err := j.chat.New(ctx, openai.ChatCompletionNewParams{
-		Model:       j.config.Model,
-		Messages:    []openai.ChatCompletionMessageParamUnion{openai.SystemMessage(p.system), openai.UserMessage(p.user)},
-		Temperature: openai.Float(j.config.Temperature),
-		MaxTokens:   openai.Int(int64(j.config.MaxTokens)), // the name that every local server knows
-	}, auth...)
-	if err != nil {
-		var status *openai.Error
-		if errors.As(err, &status) {
-			switch status.StatusCode {
-			case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-				return Verdict{}, fmt.Errorf("judge endpoint refuses this step (status %d): %w", status.StatusCode, ErrUnusable)
-			}
-			return Verdict{}, fmt.Errorf("ask the judge endpoint %s: status %d", j.config.BaseURL, status.StatusCode)
-		}
-		return Verdict{}, fmt.Errorf("ask the judge endpoint %s: %w", j.config.BaseURL, err)
-	}
-	if answer == nil || len(answer.Choices) == 0 {
-		return Verdict{}, fmt.Errorf("answer without choices: %w", ErrUnusable)
-	}
-	return p.parse(answer.Choices[0].Message.Content)
+	v.Value, v.Rationale = said.Value, explain(said)
+	return v, nil
 }
 
-// Check says whether the endpoint answers, or why not. Any answer counts but a
-// refusal of the key; some servers do not list models.
-func (j *LLMJudge) Check(ctx context.Context) error {
-	auth, err := j.auth()
-	if err != nil {
-		return err
+// explain is the rationale, after the parts of a verdict that has several: what
+// the words of the raw answer stood for is known to nobody later.
+func explain(v rubric.Verdict) string {
+	if len(v.Details) < 2 {
+		return v.Rationale
 	}
-	_, err = j.models.List(ctx, append(auth, option.WithMaxRetries(0))...)
-	var status *openai.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &status):
-		if status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden {
-			return forager.WithHint(fmt.Errorf("judge endpoint %s refuses the API key (status %d)", j.config.BaseURL, status.StatusCode),
-				"set "+j.config.APIKeyEnv+" or llm.api_key_file")
-		}
-		return nil
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(v.Details)) {
+		parts = append(parts, name+": "+v.Details[name])
 	}
-	return forager.WithHint(fmt.Errorf("judge endpoint %s does not answer: %w", j.config.BaseURL, err),
-		"start it or correct llm.base_url; training goes on without its labels")
+	return strings.Join(parts, "; ") + ". " + v.Rationale
 }
 
-// auth reads the API key anew, so that a rotated key is used at once.
-func (j *LLMJudge) auth() ([]option.RequestOption, error) {
-	key := ""
-	if j.config.APIKeyFile != "" {
-		raw, err := os.ReadFile(j.config.APIKeyFile)
+// cut gives valid text of at most n bytes.
+func cut(text string, n int) string {
+	return strings.ToValidUTF8(text[:min(len(text), n)], "")
+}
+
+// NewJudges makes the judges that the settings name. Of deps it uses the logger,
+// the registerer, the clock and the random source.
+func NewJudges(c Config, deps Deps) ([]Judge, error) {
+	if c.Judge == JudgeRule {
+		return []Judge{fixed{c.Source, NewRuleJudge()}}, nil
+	}
+	pool, err := judge.New(c.LLM, judge.Deps{Logger: deps.Logger, Registerer: deps.Registerer, Now: deps.Now, Random: split(deps.Random)})
+	if err != nil {
+		return nil, fmt.Errorf("reward server: llm: %w", err)
+	}
+	options := rubric.PromptOptions{
+		MaxPassageChars: c.MaxPassageChars, ShowGold: c.ShowGold, Structured: c.LLM.StructuredOutput != judge.StructuredOff,
+	}
+	var judges []Judge
+	sources := map[string]string{}
+	for _, name := range c.Rubrics {
+		w, err := rubric.NewWatcher(name, rubricInterval, deps.Logger)
 		if err != nil {
-			return nil, fmt.Errorf("read the judge's API key: %w", err)
+			return nil, fmt.Errorf("reward server: %w", err)
 		}
-		key = strings.TrimSpace(string(raw))
-	} else if j.config.APIKeyEnv != "" {
-		key = os.Getenv(j.config.APIKeyEnv)
+		j := NewLLMJudge(w, pool, options, split(deps.Random))
+		if other, taken := sources[j.Source()]; taken {
+			return nil, forager.WithHint(fmt.Errorf("reward server: rubrics %s and %s are both named %s", other, name, j.Source()),
+				"give one of them another name: it is the reward source of its labels")
+		}
+		sources[j.Source()] = name
+		judges = append(judges, j)
 	}
-	if key == "" {
-		return nil, nil
-	}
-	return []option.RequestOption{option.WithAPIKey(key)}, nil
+	return judges, nil
 }
+
+// fixed is a judge that never changes.
+type fixed struct {
+	source string
+	Grader
+}
+
+// Source is the reward source.
+func (f fixed) Source() string { return f.source }
+
+// Current is always the same.
+func (f fixed) Current() Grader { return f.Grader }

@@ -16,31 +16,53 @@ const (
 	dropWaitingFull = "waiting_full" // too many turns waited for its step
 	dropTooLarge    = "too_large"    // its digest is larger than max_digest_bytes
 	dropUnknownTask = "unknown_task" // its task is not among the tasks
-	dropMalformed   = "malformed"    // its digest names no rollout or task
+	dropMalformed   = "malformed"    // its digest names no rollout, task or turn
+	dropIndex       = "index"        // the label index could not be read
+	dropJudgeError  = "judge_error"  // the judge gave no answer to its step, time after time
+	dropUnencodable = "unencodable"  // its label cannot be written to the stream
 	dropShutdown    = "shutdown"     // its label could not be published in time
 )
 
-// Outcomes of a judge call.
+// Results of a judge call.
 const (
-	outcomeHelpful    = "positive" // value above 0
-	outcomeNotHelpful = "zero"     // value 0 or below
-	outcomeUnusable   = "unusable" // an answer without a label
-	outcomeError      = "error"    // no answer
+	resultPositive = "positive" // value above 0
+	resultZero     = "zero"     // value 0 or below
+	resultUnusable = "unusable" // an answer without a label
+	resultError    = "error"    // no answer
+)
+
+// What became of a claim.
+const (
+	claimWon       = "won"
+	claimLost      = "lost"       // another server holds the key
+	claimTakenOver = "taken_over" // from a server that held it too long
 )
 
 // Stats is a snapshot of the server.
 type Stats struct {
-	Queued   int `json:"queued"`    // steps that wait for the judge
-	InFlight int `json:"in_flight"` // steps at the judge
-	Labelled int `json:"labelled"`  // labels kept
-	Failed   int `json:"failed"`    // steps that stay unlabelled
+	Queued    int `json:"queued"`    // steps that wait for the judge
+	InFlight  int `json:"in_flight"` // steps at the judge
+	Elsewhere int `json:"elsewhere"` // steps at another server's judge
 
-	Digests   uint64            `json:"digests"`    // read
-	CacheHits uint64            `json:"cache_hits"` // digests answered without the judge
-	Judged    map[string]uint64 `json:"judged"`     // judge calls by outcome: positive, zero, unusable, error
-	Published uint64            `json:"published"`  // annotations
-	Dropped   map[string]uint64 `json:"dropped"`    // turns left without an annotation, by reason
-	JudgeDown bool              `json:"judge_down"` // the server pauses because the judge fails
+	Wanted    uint64            `json:"wanted"`    // labels that digests asked for
+	Hits      uint64            `json:"hits"`      // of these, answered at once with a label that was known
+	Answered  uint64            `json:"answered"`  // of these, with a label that another server published
+	Judged    map[string]uint64 `json:"judged"`    // judge calls by result: positive, zero, unusable, error
+	Published uint64            `json:"published"` // annotations
+	Dropped   map[string]uint64 `json:"dropped"`   // turns left without an annotation, by reason
+	JudgeDown bool              `json:"judge_down"`
+}
+
+// HitRate is the share of wanted labels that cost no judge call, 0 to 1.
+func (s Stats) HitRate() float64 {
+	calls := uint64(0)
+	for _, n := range s.Judged {
+		calls += n
+	}
+	if s.Wanted == 0 || calls > s.Wanted {
+		return 0
+	}
+	return 1 - float64(calls)/float64(s.Wanted)
 }
 
 // metrics counts for Stats and, when there is a registerer, for Prometheus.
@@ -48,38 +70,56 @@ type metrics struct {
 	mu     sync.Mutex
 	counts Stats
 
-	digests, cacheHits, published prometheus.Counter
-	labels, dropped               *prometheus.CounterVec
-	latency                       *prometheus.HistogramVec
+	digests, hits, published, expired, keysFailed prometheus.Counter
+	wants, labels, dropped, claims                *prometheus.CounterVec
+	latency                                       *prometheus.HistogramVec
+	age                                           prometheus.Histogram
 }
 
-// newMetrics makes and registers the metrics; keys by state and the circuit are
-// read when they are collected. reg may be nil.
-func newMetrics(reg prometheus.Registerer, l *ledger, c *circuit) (*metrics, error) {
+// newMetrics makes and registers the metrics; sizes and the pause are read when
+// they are collected. reg may be nil.
+func newMetrics(reg prometheus.Registerer, l *ledger, p *pause) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_rewardsrv_" + name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forager_rewardsrv_" + name, Help: help}, labels)
+	}
 	m := &metrics{
-		counts:    Stats{Judged: map[string]uint64{}, Dropped: map[string]uint64{}},
-		digests:   prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_rewardsrv_digests_total", Help: "Turn digests read."}),
-		cacheHits: prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_rewardsrv_cache_hits_total", Help: "Digests answered with a label that was known already."}),
-		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_rewardsrv_published_total", Help: "Annotations published."}),
-		labels:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forager_rewardsrv_labels_total", Help: "Judge calls by outcome."}, []string{"judge", "outcome"}),
-		dropped:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forager_rewardsrv_dropped_total", Help: "Turns left without an annotation, by reason."}, []string{"reason"}),
-		latency:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "forager_rewardsrv_judge_latency_seconds", Help: "Time of one judge call.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10)}, []string{"judge"}),
+		counts:     Stats{Judged: map[string]uint64{}, Dropped: map[string]uint64{}},
+		digests:    counter("digests_total", "Turn digests read."),
+		wants:      counters("wanted_total", "Labels that digests asked for, by reward source.", "source"),
+		hits:       counter("cache_hits_total", "Wanted labels that were known already."),
+		published:  counter("published_total", "Annotations published."),
+		expired:    counter("claims_expired_total", "Steps that another server held for longer than a lease."),
+		keysFailed: counter("failed_total", "Steps without a usable answer, which stay unlabelled."),
+		labels:     counters("labels_total", "Judge calls by result.", "judge", "outcome"),
+		dropped:    counters("dropped_total", "Turns left without an annotation, by reason.", "reason"),
+		claims:     counters("claims_total", "Claims on steps, by what became of them.", "outcome"),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "forager_rewardsrv_judge_latency_seconds", Help: "Time of one judge call.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
+		}, []string{"judge"}),
+		age: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "forager_rewardsrv_age_seconds", Help: "Time since a step that goes to the judge was last wanted.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
+		}),
 	}
 	if reg == nil {
 		return m, nil
 	}
-	gauge := func(name, help string, value func() int) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	gauge := func(name, help string, value func(sizes) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "forager_rewardsrv_" + name, Help: help}, func() float64 { return value(l.sizes()) })
 	}
 	var errs []error
 	for _, collector := range []prometheus.Collector{
-		m.digests, m.cacheHits, m.published, m.labels, m.dropped, m.latency,
-		gauge("forager_rewardsrv_queue_depth", "Steps that wait for the judge.", func() int { n, _, _, _ := l.sizes(); return n }),
-		gauge("forager_rewardsrv_in_flight", "Steps at the judge.", func() int { _, n, _, _ := l.sizes(); return n }),
-		gauge("forager_rewardsrv_labelled", "Labels kept.", func() int { _, _, n, _ := l.sizes(); return n }),
-		gauge("forager_rewardsrv_failed", "Steps that stay unlabelled.", func() int { _, _, _, n := l.sizes(); return n }),
-		gauge("forager_rewardsrv_judge_down", "1 while the server pauses because the judge fails.", func() int {
-			if c.isOpen() {
+		m.digests, m.wants, m.hits, m.published, m.expired, m.keysFailed, m.labels, m.dropped, m.claims, m.latency, m.age,
+		gauge("queue_depth", "Steps that wait for the judge.", func(z sizes) float64 { return float64(z.queued) }),
+		gauge("queue_bytes", "Text of the steps that wait, here and for other servers.", func(z sizes) float64 { return float64(z.bytes) }),
+		gauge("queue_oldest_seconds", "Time since the oldest step that waits was last wanted.", func(z sizes) float64 { return z.oldest.Seconds() }),
+		gauge("in_flight", "Steps at the judge.", func(z sizes) float64 { return float64(z.inFlight) }),
+		gauge("elsewhere", "Steps at the judge of another reward server.", func(z sizes) float64 { return float64(z.elsewhere) }),
+		gauge("unconfirmed", "Settled steps that the stream of labels has not shown yet.", func(z sizes) float64 { return float64(z.unconfirmed) }),
+		gauge("judge_down", "1 while the server pauses because no judge can be asked.", func(sizes) float64 {
+			if p.isDown() {
 				return 1
 			}
 			return 0
@@ -93,14 +133,18 @@ func newMetrics(reg prometheus.Registerer, l *ledger, c *circuit) (*metrics, err
 	return m, nil
 }
 
-func (m *metrics) digest() {
-	m.digests.Inc()
-	m.count(func(s *Stats) { s.Digests++ })
+func (m *metrics) wanted(source string) {
+	m.wants.WithLabelValues(source).Inc()
+	m.count(func(s *Stats) { s.Wanted++ })
 }
 
-func (m *metrics) cacheHit() {
-	m.cacheHits.Inc()
-	m.count(func(s *Stats) { s.CacheHits++ })
+func (m *metrics) hit() {
+	m.hits.Inc()
+	m.count(func(s *Stats) { s.Hits++ })
+}
+
+func (m *metrics) answered(n int) {
+	m.count(func(s *Stats) { s.Answered += uint64(n) })
 }
 
 func (m *metrics) publish(n int) {
@@ -113,10 +157,10 @@ func (m *metrics) drop(reason string, turns int) {
 	m.count(func(s *Stats) { s.Dropped[reason] += uint64(turns) })
 }
 
-func (m *metrics) judged(judge, outcome string, took time.Duration) {
-	m.labels.WithLabelValues(judge, outcome).Inc()
+func (m *metrics) judged(judge, result string, took time.Duration) {
+	m.labels.WithLabelValues(judge, result).Inc()
 	m.latency.WithLabelValues(judge).Observe(took.Seconds())
-	m.count(func(s *Stats) { s.Judged[outcome]++ })
+	m.count(func(s *Stats) { s.Judged[result]++ })
 }
 
 func (m *metrics) count(update func(*Stats)) {

@@ -2,13 +2,16 @@ package rewardsrv
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/forager-rl/forager"
 )
 
-// publishTimeout bounds one attempt to publish.
-const publishTimeout = 30 * time.Second
+const (
+	publishTimeout = 30 * time.Second // of one attempt
+	publishBytes   = 256 << 10        // of text in one batch: well below what a server takes as one message
+)
 
 // publishAll publishes labels in batches until out is closed. Labels were paid
 // for, so a failed batch is tried again for as long as the server runs, and for
@@ -19,12 +22,13 @@ func (s *Server) publishAll(ctx context.Context, out <-chan forager.Annotation) 
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.config.ShutdownGrace, cancel) })()
 
 	for a := range out {
-		batch := []forager.Annotation{a}
-		for more := true; more && len(batch) < s.config.PublishBatch; {
+		batch, size := []forager.Annotation{a}, annotationBytes(a)
+		for more := true; more && len(batch) < s.config.PublishBatch && size < publishBytes; {
 			select {
 			case a, open := <-out:
 				if more = open; open {
 					batch = append(batch, a)
+					size += annotationBytes(a)
 				}
 			default:
 				more = false
@@ -34,14 +38,25 @@ func (s *Server) publishAll(ctx context.Context, out <-chan forager.Annotation) 
 	}
 }
 
+// annotationBytes is about the text of an annotation.
+func annotationBytes(a forager.Annotation) int {
+	j := a.Judgement
+	return 256 + len(a.Rationale) + len(j.Answer) + len(j.Question) + len(j.Query) + len(j.Observation) + len(j.OtherQuery) + len(j.OtherObservation)
+}
+
 func (s *Server) publish(ctx context.Context, batch []forager.Annotation) {
 	var retry backoff
 	for ctx.Err() == nil {
 		limited, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := s.deps.Output.Publish(limited, batch)
+		err := s.deps.Labels.Publish(limited, batch)
 		cancel()
 		if err == nil {
 			s.metrics.publish(len(batch))
+			return
+		}
+		if errors.Is(err, forager.ErrCorrupt) {
+			s.metrics.drop(dropUnencodable, len(batch))
+			s.deps.Logger.Error("labels that cannot be written were dropped", "labels", len(batch), "error", err)
 			return
 		}
 		if retry.first() {

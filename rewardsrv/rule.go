@@ -8,6 +8,7 @@ import (
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/reward"
+	"github.com/forager-rl/forager/rewardsrv/rubric"
 )
 
 // RuleJudge labels a step 1 when a passage holds something that the task's
@@ -36,15 +37,21 @@ func NewRuleJudge() RuleJudge { return RuleJudge{} }
 // ruleRubric changes whenever the rules above do: old labels are then not reused.
 const ruleRubric = "rule 1: gold passage by id or title, both ends of a hop, gold answer"
 
-// Name is "rule".
-func (RuleJudge) Name() string { return JudgeRule }
+// Judge is "rule".
+func (RuleJudge) Judge() string { return JudgeRule }
 
 // Rubric is the digest of the rules' name.
 func (RuleJudge) Rubric() string { return "sha256:" + forager.Digest(ruleRubric) }
 
+// Unit is a single search.
+func (RuleJudge) Unit() rubric.Unit { return rubric.Turn }
+
+// History is false: earlier queries do not matter.
+func (RuleJudge) History() bool { return false }
+
 // Label judges one step. Its rationale names hops and results by number, never
 // an answer.
-func (RuleJudge) Label(_ context.Context, item Item) (Verdict, error) {
+func (RuleJudge) Label(_ context.Context, item rubric.Item) (Verdict, error) {
 	t := item.Task
 	gold, hopOf := goldPassages(t)
 	for i, p := range item.Passages {
@@ -94,7 +101,7 @@ func sameTitle(a, b string) bool {
 
 // labelByHops looks for both ends of a hop; comparable is false when no hop has
 // an answer to look for.
-func labelByHops(item Item) (v Verdict, comparable bool) {
+func labelByHops(item rubric.Item) (v Verdict, comparable bool) {
 	for h, hop := range item.Task.Decomposition {
 		answer := words(hop.Answer)
 		if !telling(answer) {
@@ -120,7 +127,7 @@ func labelByHops(item Item) (v Verdict, comparable bool) {
 
 // labelByAnswer looks for an accepted answer; comparable is false when none is
 // telling.
-func labelByAnswer(item Item) (v Verdict, comparable bool) {
+func labelByAnswer(item rubric.Item) (v Verdict, comparable bool) {
 	for _, gold := range item.Task.Answers {
 		answer := words(gold)
 		if !telling(answer) {

@@ -1,15 +1,13 @@
 package rewardsrv
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"math/rand/v2"
+	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,150 +16,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/rewardsrv/judge"
+	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
+	"github.com/forager-rl/forager/rewardsrv/rubric"
 )
-
-// stream is an Intake and an Output in memory. What was published is History.
-type stream struct {
-	digests chan forager.TurnDigest
-
-	mu        sync.Mutex
-	published []forager.Annotation
-	broken    bool // Publish fails
-}
-
-func newStream() *stream { return &stream{digests: make(chan forager.TurnDigest, 200_000)} }
-
-func (s *stream) Next(ctx context.Context, limit int) ([]forager.TurnDigest, error) {
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case d := <-s.digests:
-		out := []forager.TurnDigest{d}
-		for len(out) < limit && len(s.digests) > 0 {
-			out = append(out, <-s.digests)
-		}
-		return out, nil
-	}
-}
-
-func (s *stream) Publish(_ context.Context, annotations []forager.Annotation) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken {
-		return errors.New("stream is away")
-	}
-	s.published = append(s.published, annotations...)
-	return nil
-}
-
-func (s *stream) setBroken(broken bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.broken = broken
-}
-
-func (s *stream) labels() []forager.Annotation {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]forager.Annotation(nil), s.published...)
-}
-
-func (s *stream) Each(_ context.Context, fn func(forager.Annotation) error) error {
-	for _, a := range s.labels() {
-		if err := fn(a); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-type taskList []forager.Task
-
-func (l taskList) Task(id string) (forager.Task, error) {
-	for _, t := range l {
-		if t.ID == id {
-			return t, nil
-		}
-	}
-	return forager.Task{}, forager.ErrNotFound
-}
-
-// scripted is a judge that a test steers; it counts its calls by query.
-type scripted struct {
-	label func(ctx context.Context, item Item) (Verdict, error)
-
-	mu    sync.Mutex
-	calls map[string]int
-}
-
-func newScripted(label func(context.Context, Item) (Verdict, error)) *scripted {
-	return &scripted{label: label, calls: map[string]int{}}
-}
-
-func (*scripted) Name() string   { return "scripted" }
-func (*scripted) Rubric() string { return "v1" }
-
-func (j *scripted) Label(ctx context.Context, item Item) (Verdict, error) {
-	j.mu.Lock()
-	j.calls[item.Query]++
-	j.mu.Unlock()
-	return j.label(ctx, item)
-}
-
-func (j *scripted) total() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	n := 0
-	for _, c := range j.calls {
-		n += c
-	}
-	return n
-}
-
-func yes(context.Context, Item) (Verdict, error) { return Verdict{Value: 1, Rationale: "good"}, nil }
-
-func digestOf(rollout string, turn int, query string) forager.TurnDigest {
-	return forager.TurnDigest{RolloutID: rollout, Turn: turn, TaskID: "bridge", Question: "q", Query: query, Passages: []forager.Passage{{ID: "p2"}}}
-}
-
-type running struct {
-	*Server
-	log  *bytes.Buffer
-	stop func()
-}
-
-// start runs a server; stop ends it and waits.
-func start(t *testing.T, s *stream, judge Judge, change func(*Config, *Deps)) running {
-	t.Helper()
-	config, log := DefaultConfig(), &bytes.Buffer{}
-	deps := Deps{
-		Intake: s, Output: s, Tasks: taskList{bridge()}, Judge: judge,
-		Logger: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Random: rand.New(rand.NewPCG(1, 1)),
-	}
-	if change != nil {
-		change(&config, &deps)
-	}
-	server, err := New(config, deps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
-	return running{server, log, func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	}}
-}
 
 func TestSharedKeyIsJudgedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, gate := newStream(), make(chan struct{})
-		judge := newScripted(func(ctx context.Context, item Item) (Verdict, error) {
+		judge := newScripted(func(ctx context.Context, item rubric.Item) (Verdict, error) {
 			<-gate
-			return Verdict{Value: 1, Rationale: "It is Brussels, capital of Belgium."}, nil
+			return Verdict{Value: 1, Rationale: "It is Brussels, capital of Belgium.", Judgement: forager.Judgement{Model: "m"}}, nil
 		})
 		r := start(t, s, judge, func(c *Config, _ *Deps) { c.MaxWaiting = 5 })
 		for i := range 7 { // one is judged, five wait, two are dropped
@@ -193,18 +58,29 @@ func TestSharedKeyIsJudgedOnce(t *testing.T) {
 			if strings.Contains(a.Rationale, "Brussels") || strings.Contains(a.Rationale, "Belgium") {
 				t.Errorf("rationale names an answer: %q", a.Rationale)
 			}
+			paid := forager.Judgement{Model: "m", TaskID: "bridge", Question: "q", Query: "capital of belgium", Observation: "o"}
+			if i > 0 {
+				paid = forager.Judgement{}
+			}
+			if a.Judgement != paid {
+				t.Errorf("label %d: judgement %+v", i, a.Judgement)
+			}
 		}
-		if stats := r.Stats(); stats.CacheHits != 1 || stats.Labelled != 1 || stats.Published != 6 || stats.Judged[outcomeHelpful] != 1 {
+		if stats := r.Stats(); stats.Hits != 1 || stats.Published != 6 || stats.Judged[resultPositive] != 1 || stats.Wanted != 8 {
 			t.Errorf("at the end: %+v", stats)
 		}
 	})
 }
 
-func TestFailedKeyIsNullNotZero(t *testing.T) {
-	for name, label := range map[string]func(context.Context, Item) (Verdict, error){
-		"unparsable":   func(context.Context, Item) (Verdict, error) { return Verdict{}, fmt.Errorf("garbage: %w", ErrUnusable) },
-		"not a number": func(context.Context, Item) (Verdict, error) { return Verdict{Value: math.NaN()}, nil },
-		"error":        func(context.Context, Item) (Verdict, error) { return Verdict{}, errors.New("status 500") },
+// TestUnusableAnswers: asked once more, then null for good, also for later turns.
+func TestUnusableAnswers(t *testing.T) {
+	for name, label := range map[string]func(context.Context, rubric.Item) (Verdict, error){
+		"unparsable": func(context.Context, rubric.Item) (Verdict, error) {
+			return Verdict{Judgement: forager.Judgement{Answer: "hm"}}, fmt.Errorf("garbage: %w", ErrUnusable)
+		},
+		"not a number": func(context.Context, rubric.Item) (Verdict, error) {
+			return Verdict{Value: math.NaN(), Judgement: forager.Judgement{Answer: "hm"}}, nil
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -216,10 +92,10 @@ func TestFailedKeyIsNullNotZero(t *testing.T) {
 				synctest.Wait()
 				r.stop()
 				labels := s.labels()
-				if judge.total() != 2 || len(labels) != 2 || labels[0].Value != nil || labels[1].Value != nil {
+				if judge.total() != 2 || len(labels) != 2 || labels[0].Value != nil || labels[1].Value != nil || labels[0].Judgement.Answer != "hm" {
 					t.Errorf("%d calls, labels %+v", judge.total(), labels)
 				}
-				if stats := r.Stats(); stats.Failed != 1 || stats.Labelled != 0 {
+				if stats := r.Stats(); stats.Judged[resultUnusable] != 2 {
 					t.Errorf("%+v", stats)
 				}
 			})
@@ -227,73 +103,131 @@ func TestFailedKeyIsNullNotZero(t *testing.T) {
 	}
 }
 
-func TestRestartPaysNothingTwice(t *testing.T) {
+// TestNoAnswer: a step that the judge does not answer to is dropped, not failed:
+// a later digest may bring it back.
+func TestNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream()
-		judge := newScripted(func(_ context.Context, item Item) (Verdict, error) {
+		var down atomic.Bool
+		down.Store(true)
+		judge := newScripted(func(ctx context.Context, item rubric.Item) (Verdict, error) {
+			if down.Load() {
+				return Verdict{}, errors.New("status 500")
+			}
+			return yes(ctx, item)
+		})
+		r := start(t, s, judge, nil)
+		s.digests <- digestOf("r", 0, "x")
+		synctest.Wait()
+		if stats := r.Stats(); judge.total() != maxBroken || stats.Dropped[dropJudgeError] != 1 || len(s.labels()) != 0 {
+			t.Errorf("%d calls, %+v", judge.total(), stats)
+		}
+		down.Store(false)
+		s.digests <- digestOf("r", 1, "x")
+		synctest.Wait()
+		r.stop()
+		if labels := s.labels(); len(labels) != 1 || labels[0].Value == nil {
+			t.Errorf("%+v", labels)
+		}
+	})
+}
+
+// TestRestartPaysNothingTwice: with the index of before, and with a new one.
+func TestRestartPaysNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, path := newStream(), filepath.Join(t.TempDir(), "labels.db")
+		judge := newScripted(func(_ context.Context, item rubric.Item) (Verdict, error) {
 			if strings.HasSuffix(item.Query, "7") {
 				return Verdict{}, ErrUnusable
 			}
 			return Verdict{Value: 1}, nil
 		})
-		play := func(name string) {
-			r := start(t, s, judge, func(_ *Config, d *Deps) { d.History = s })
-			for i := range 50 {
-				s.digests <- digestOf(fmt.Sprint(name, i), 0, fmt.Sprint("query ", i))
+		play := func(name, path string) {
+			r := start(t, s, judge, func(c *Config, d *Deps) {
+				d.Index = openIndex(t, path)
+				c.MaxLabels = 3 // the others are found in the index
+			})
+			for range 2 {
+				for i := range 50 {
+					s.digests <- digestOf(fmt.Sprint(name, i), len(s.digests), fmt.Sprint("query ", i))
+				}
+				synctest.Wait()
 			}
-			synctest.Wait()
 			r.stop()
+			if err := r.deps.Index.Close(); err != nil {
+				t.Error(err)
+			}
 		}
-		play("first")
+		play("first", path)
 		paid := judge.total()
-		play("second")
+		play("second", path)
+		play("third", filepath.Join(t.TempDir(), "labels.db"))
 		if again := judge.total(); again != paid || paid != 50+5 {
-			t.Errorf("%d calls, after the restart %d", paid, again)
+			t.Errorf("%d calls, after the restarts %d", paid, again)
 		}
 		labels := s.labels()
-		if len(labels) != 100 {
+		if len(labels) != 300 {
 			t.Fatalf("%d labels", len(labels))
 		}
-		for _, a := range labels[50:] {
-			if !strings.HasPrefix(a.RolloutID, "second") || (a.Value == nil) != strings.HasSuffix(a.RolloutID, "7") {
+		for _, a := range labels {
+			if (a.Value == nil) != strings.HasSuffix(a.RolloutID, "7") {
 				t.Errorf("%+v", a)
 			}
 		}
 	})
 }
 
-func TestCircuit(t *testing.T) {
+// TestIndexOfAnotherStream: an index that is ahead of the stream is built anew.
+func TestIndexOfAnotherStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "labels.db")
+		for range 2 {
+			s, judge := newStream(), newScripted(yes)
+			r := start(t, s, judge, func(_ *Config, d *Deps) { d.Index = openIndex(t, path) })
+			s.digests <- digestOf("r", 0, "x")
+			synctest.Wait()
+			r.stop()
+			if judge.total() != 1 || len(s.labels()) != 1 {
+				t.Errorf("%d calls, %d labels", judge.total(), len(s.labels()))
+			}
+			if err := r.deps.Index.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestDeadJudgeIsAskedRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream()
 		var down atomic.Bool
 		down.Store(true)
-		judge := newScripted(func(ctx context.Context, item Item) (Verdict, error) {
+		scripted := newScripted(func(ctx context.Context, item rubric.Item) (Verdict, error) {
 			if down.Load() {
-				return Verdict{}, errors.New("connection refused")
+				return Verdict{}, &judge.UnavailableError{RetryAfter: 15 * time.Second, Reason: errors.New("connection refused")}
 			}
 			return yes(ctx, item)
 		})
-		r := start(t, s, judge, func(c *Config, _ *Deps) { c.MaxInFlight = 1 })
+		r := start(t, s, scripted, func(c *Config, _ *Deps) { c.MaxInFlight = 4 })
 		for i := range 20 {
 			s.digests <- digestOf("r", i, fmt.Sprint("query ", i))
 		}
 		time.Sleep(time.Hour) // of the bubble's clock
 		synctest.Wait()
-		// 5 calls open the circuit; then one per pause: 1 s, 2 s, ... to 1 min less jitter.
-		if n := judge.total(); n < 60 || n > 100 {
+		if n := scripted.total(); n < 200 || n > 1000 { // up to 4 calls every 15 s
 			t.Errorf("%d calls of a dead judge in an hour", n)
 		}
-		if stats := r.Stats(); !stats.JudgeDown || stats.Failed != 2 || stats.Queued != 18 {
+		if stats := r.Stats(); !stats.JudgeDown || stats.Queued != 20 || stats.InFlight != 0 {
 			t.Errorf("after an hour: %+v", stats)
 		}
 		down.Store(false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if stats := r.Stats(); stats.JudgeDown || stats.Labelled != 18 || stats.Queued != 0 {
+		if stats := r.Stats(); stats.JudgeDown || len(s.labels()) != 20 || stats.Queued != 0 {
 			t.Errorf("after it came back: %+v", stats)
 		}
 		r.stop()
-		if n := strings.Count(r.log.String(), "judge fails"); n != 1 {
+		if n := strings.Count(r.log.String(), "judge cannot be asked"); n != 1 {
 			t.Errorf("the outage is logged %d times:\n%s", n, r.log)
 		}
 	})
@@ -303,7 +237,8 @@ func TestPublishIsRetriedAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream()
 		s.setBroken(true)
-		r := start(t, s, newScripted(yes), func(c *Config, _ *Deps) { c.MaxUnpublished, c.PublishBatch = 4, 2 })
+		judge := newScripted(yes)
+		r := start(t, s, judge, func(c *Config, _ *Deps) { c.MaxUnpublished, c.PublishBatch = 4, 2 })
 		s.digests <- digestOf("r", 0, "same query")
 		synctest.Wait() // labelled: all others are answered from the table
 		for i := range 99 {
@@ -311,7 +246,7 @@ func TestPublishIsRetriedAndBounded(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if stats := r.Stats(); stats.Published != 0 || stats.Digests != 6 { // 1 being published, 4 in the queue, 1 in hand
+		if stats := r.Stats(); stats.Published != 0 || stats.Wanted != 6 { // 1 being published, 4 in the queue, 1 in hand
 			t.Errorf("with a broken stream: %+v", stats)
 		}
 		s.setBroken(false)
@@ -321,17 +256,26 @@ func TestPublishIsRetriedAndBounded(t *testing.T) {
 			t.Errorf("%d of 100 labels published, dropped %v", n, r.Stats().Dropped)
 		}
 
-		// A stream that never comes back must not keep the server from ending.
+		// Labels that are not durable are a bound on the judge too.
 		s.setBroken(true)
-		s.digests <- digestOf("z", 0, "same query")
+		paid := judge.total()
+		for i := range 20 {
+			s.digests <- digestOf("u", i, fmt.Sprint("another ", i))
+		}
+		time.Sleep(time.Minute)
 		synctest.Wait()
+		if n := judge.total() - paid; n > 4+8 { // and those in flight
+			t.Errorf("%d steps were judged while no label could be published", n)
+		}
+
+		// A stream that never comes back must not keep the server from ending.
 		began := time.Now()
 		r.stop()
-		if took := time.Since(began); took > DefaultConfig().ShutdownGrace+time.Second {
+		if took := time.Since(began); took > DefaultConfig().ShutdownGrace+releaseTimeout+time.Second {
 			t.Errorf("stopping took %v", took)
 		}
-		if n := r.Stats().Dropped[dropShutdown]; n != 1 {
-			t.Errorf("%d labels counted as lost", n)
+		if n := r.Stats().Dropped[dropShutdown]; n == 0 {
+			t.Error("no label is counted as lost")
 		}
 	})
 }
@@ -343,13 +287,19 @@ func TestDropsAreCountedByReason(t *testing.T) {
 		stranger := digestOf("r", 0, "x")
 		stranger.TaskID = "other"
 		large := digestOf("r", 1, strings.Repeat("x", 101))
-		for _, d := range []forager.TurnDigest{stranger, stranger, large, {}, digestOf("r", 2, "x")} {
+		negative := digestOf("r", -1, "x")
+		binary := digestOf("r", 3, "caf\xe9\xff")
+		binary.Passages[0].Text, binary.Earlier = "\xc3\x28", []string{"\x80"}
+		for _, d := range []forager.TurnDigest{stranger, stranger, large, {}, negative, digestOf("r", 2, "x"), binary} {
 			s.digests <- d
 		}
 		synctest.Wait()
 		r.stop()
-		if d := r.Stats().Dropped; d[dropUnknownTask] != 2 || d[dropTooLarge] != 1 || d[dropMalformed] != 1 || len(s.labels()) != 1 {
+		if d := r.Stats().Dropped; d[dropUnknownTask] != 2 || d[dropTooLarge] != 1 || d[dropMalformed] != 2 || len(s.labels()) != 2 {
 			t.Errorf("%v, %d labels", d, len(s.labels()))
+		}
+		if paid := s.paid(); paid["caf\uFFFD"] != 1 {
+			t.Errorf("invalid UTF-8 goes to the judge: %v", paid)
 		}
 		if n := strings.Count(r.log.String(), "cannot be labelled"); n != 1 {
 			t.Errorf("logged %d times", n)
@@ -366,10 +316,11 @@ func TestDropsAreCountedByReason(t *testing.T) {
 				}
 			}
 		}
-		if exported[dropUnknownTask] != 2 || exported[dropTooLarge] != 1 || exported[dropMalformed] != 1 || len(families) < 9 {
+		if exported[dropUnknownTask] != 2 || exported[dropTooLarge] != 1 || exported[dropMalformed] != 2 || len(families) < 14 {
 			t.Errorf("exported %v in %d families", exported, len(families))
 		}
-		if _, err := New(DefaultConfig(), Deps{Intake: s, Output: s, Tasks: taskList{}, Logger: slog.Default(), Now: time.Now, Random: rand.New(rand.NewPCG(1, 1)), Registerer: registry}); err == nil {
+		again := r.deps
+		if _, err := New(DefaultConfig(), again); err == nil {
 			t.Error("two servers share one registry without an error")
 		}
 	})
@@ -378,12 +329,15 @@ func TestDropsAreCountedByReason(t *testing.T) {
 // TestFlood sends 100,000 digests of 20,000 steps through the server: each step
 // goes to the judge at most once, and every turn is published or counted.
 func TestFlood(t *testing.T) {
-	const digests = 100_000
+	digests := 100_000
+	if testing.Short() {
+		digests = 10_000
+	}
 	synctest.Test(t, func(t *testing.T) {
 		s, judge := newStream(), newScripted(yes)
 		r := start(t, s, judge, func(c *Config, _ *Deps) { c.MaxQueued = 500 })
 		for i := range digests {
-			s.digests <- digestOf(fmt.Sprint("r", i), 0, fmt.Sprint("query ", i/8*8%20_000))
+			s.digests <- digestOf(fmt.Sprint("r", i), 0, fmt.Sprint("query ", i/8*8%(digests/5)))
 		}
 		synctest.Wait()
 		stats := r.Stats()
@@ -394,54 +348,61 @@ func TestFlood(t *testing.T) {
 			}
 		}
 		lost := stats.Dropped[dropQueueFull] + stats.Dropped[dropWaitingFull]
-		if stats.Digests != digests || stats.Published+lost != digests || stats.Queued+stats.InFlight != 0 {
+		if stats.Wanted != uint64(digests) || stats.Published+lost != uint64(digests) || stats.Queued+stats.InFlight != 0 {
 			t.Errorf("%+v", stats)
 		}
 	})
 }
 
-// TestWithLLM runs the whole server against a real HTTP endpoint, first dead,
-// then alive.
-func TestWithLLM(t *testing.T) {
-	e := newEndpoint(t, sensible)
-	s := newStream()
-	r := start(t, s, nil, func(c *Config, _ *Deps) {
-		c.Judge, c.LLM.BaseURL, c.LLM.Model = JudgeLLM, e.URL+"/v1", "m"
-	})
-	d := digestOf("r", 3, "Chimay")
-	d.Passages[0].Text = "Chimay comes from Belgium."
-	s.digests <- d
-	deadline := time.After(20 * time.Second)
-	for tick := time.NewTicker(time.Millisecond); len(s.labels()) == 0; {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("no label after 20 s")
+// TestFreshness: three times as many steps as the judge can label, for ten
+// minutes. The median of those labelled is fresh, and the oldest keep moving.
+func TestFreshness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream()
+		begun := time.Now()
+		var ages []time.Duration
+		var oldest []time.Duration // when the steps that waited for more than a minute came
+		grader := newScripted(nil)
+		grader.label = func(ctx context.Context, item rubric.Item) (Verdict, error) {
+			sent, err := time.ParseDuration(item.Query)
+			if err != nil {
+				t.Error(err)
+			}
+			age := time.Since(begun) - sent
+			ages = append(ages, age)
+			if age > time.Minute {
+				oldest = append(oldest, sent)
+			}
+			sleep(ctx, 100*time.Millisecond)
+			return Verdict{Value: 1}, nil
 		}
-	}
-	r.stop()
-	if a := s.labels()[0]; a.Value == nil || *a.Value != 1 || a.Judge != "llm:m" || a.Latency <= 0 || a.Rationale != "The passage links the beer to its country." {
-		t.Errorf("%+v", a)
-	}
-
-	e.Close()
-	r = start(t, newStream(), nil, func(c *Config, _ *Deps) {
-		c.Judge, c.LLM.BaseURL, c.LLM.Model = JudgeLLM, e.URL+"/v1", "m"
+		r := start(t, s, grader, func(c *Config, _ *Deps) { c.MaxInFlight = 1 })
+		for range 10 * 60 * 30 {
+			s.digests <- digestOf("r", 0, fmt.Sprint(int64(time.Since(begun)), "ns"))
+			time.Sleep(time.Second / 30)
+		}
+		r.stop()
+		freshest := median(ages)
+		if freshest > 2*time.Second {
+			t.Errorf("median age of what is labelled is %v", freshest)
+		}
+		for i := 1; i < len(oldest); i++ {
+			if oldest[i] < oldest[i-1] {
+				t.Fatalf("the oldest do not move: %v after %v", oldest[i], oldest[i-1])
+			}
+		}
+		if len(oldest) < len(ages)/10 {
+			t.Errorf("%d of %d labels are of old steps", len(oldest), len(ages))
+		}
+		t.Logf("%d labelled; median age %v; %d were the oldest, the last of them came %v after the start", len(ages), freshest, len(oldest), oldest[len(oldest)-1])
 	})
-	r.check(t.Context())
-	r.stop()
-	if !strings.Contains(r.log.String(), "judge is not ready") {
-		t.Errorf("a dead endpoint at start is not reported:\n%s", r.log)
-	}
 }
 
 func TestHistoryError(t *testing.T) {
 	s := newStream()
-	config := DefaultConfig()
-	server, err := New(config, Deps{
-		Intake: s, Output: s, Tasks: taskList{}, History: brokenHistory{},
-		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: rand.New(rand.NewPCG(1, 1)),
-	})
+	deps := testDeps(t, s, nil, newScripted(yes))
+	deps.Logger, deps.Labels = slog.New(slog.DiscardHandler), brokenHistory{s}
+	server, err := New(DefaultConfig(), deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,9 +411,9 @@ func TestHistoryError(t *testing.T) {
 	}
 }
 
-type brokenHistory struct{}
+type brokenHistory struct{ Labels }
 
-func (brokenHistory) Each(context.Context, func(forager.Annotation) error) error {
+func (brokenHistory) Replay(context.Context, uint64, func(uint64, []forager.Annotation) error) error {
 	return errors.New("stream is away")
 }
 
@@ -464,15 +425,14 @@ func TestConfigValidate(t *testing.T) {
 		"source":    func(c *Config) { c.Source = "" },
 		"judge":     func(c *Config) { c.Judge = "oracle" },
 		"endpoint":  func(c *Config) { c.Judge = JudgeLLM },
-		"address":   func(c *Config) { c.Judge, c.LLM.BaseURL, c.LLM.Model = JudgeLLM, "localhost:8000", "m" },
+		"rubrics":   func(c *Config) { c.Judge, c.Rubrics = JudgeLLM, nil },
 		"in flight": func(c *Config) { c.MaxInFlight = 0 },
 		"bytes":     func(c *Config) { c.MaxQueuedBytes = c.MaxDigestBytes - 1 },
 		"age floor": func(c *Config) { c.OldestEvery = -1 },
-		"pause":     func(c *Config) { c.CircuitPause = 0 },
-		"max pause": func(c *Config) { c.CircuitMaxPause = time.Millisecond },
-		"temperature": func(c *Config) {
-			c.Judge, c.LLM.BaseURL, c.LLM.Model, c.LLM.Temperature = JudgeLLM, "http://h/v1", "m", math.NaN()
-		},
+		"lease":     func(c *Config) { c.ClaimLease = time.Hour },
+		"model":     func(c *Config) { c.RewardModel.Kind = "oracle" },
+		"interval":  func(c *Config) { c.RewardModel.Kind, c.RewardModel.PublishInterval = "ranking", 0 },
+		"share":     func(c *Config) { c.RewardModel.Kind, c.RewardModel.MaxShare = "ranking", math.NaN() },
 	} {
 		c := DefaultConfig()
 		change(&c)
@@ -480,34 +440,11 @@ func TestConfigValidate(t *testing.T) {
 			t.Errorf("%s passes", name)
 		}
 	}
-}
-
-func BenchmarkServer(b *testing.B) {
-	s := newStream()
-	server, err := New(DefaultConfig(), Deps{
-		Intake: s, Output: s, Tasks: taskList{bridge()},
-		Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: rand.New(rand.NewPCG(1, 1)),
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	out := make(chan forager.Annotation, 1)
-	d := digestOf("r", 0, "capital of belgium")
-	for i := range 3 {
-		d.Passages = append(d.Passages, forager.Passage{ID: fmt.Sprint(i), Title: "Title", Text: strings.Repeat("some words of a passage ", 25)})
-	}
-	for i := 0; b.Loop(); i++ {
-		d.Query = fmt.Sprint("query ", i/8) // a group of eight shares a step
-		if err := server.accept(d, out); err != nil {
-			b.Fatal(err)
-		}
-		if i%8 == 0 {
-			item, _ := server.ledger.take(context.Background())
-			server.label(context.Background(), item, out)
-		}
-		select {
-		case <-out:
-		default:
+	for _, kind := range []string{"none", "retrieval", "classification", "ranking"} {
+		c := DefaultConfig()
+		c.RewardModel.Kind = rewardmodel.Kind(kind)
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", kind, err)
 		}
 	}
 }

@@ -46,12 +46,13 @@ var layers = map[string][]string{
 
 	// 2: the services
 	"actor":                     {".", "policy", "reward", "search", "search/protocol"},
-	"rewardsrv":                 {".", "reward"},
+	"rewardsrv":                 {".", "reward", "rewardsrv/judge", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "rewardsrv/rubric"},
 	"rewardsrv/judge":           {"."},
 	"rewardsrv/judge/judgetest": {},
 	"rewardsrv/labelstore":      {"."},
 	"rewardsrv/rewardmodel":     {"."},
-	"rewardsrv/rubric":          {"."},
+	"rewardsrv/rubric":          {".", "reward"},
+	"rewardsrv/rubric/attack":   {},
 	"replay":                    {".", "batch"},
 	"eval":                      {".", "reward"},
 	"learner":                   {"."},
@@ -61,7 +62,7 @@ var layers = map[string][]string{
 	// 3: what puts them together
 	"node": {
 		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
-		"search", "search/worldfacts", "actor", "rewardsrv", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
+		"search", "search/worldfacts", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
 
@@ -92,9 +93,9 @@ var owners = map[string][]string{
 	"golang.org/x/text/unicode/norm":      {"policy/tokenizer", "rewardsrv/rubric"},
 	"github.com/nikolalohinski/gonja":     {"policy/chat"},
 	"github.com/blevesearch":              {"search"},
-	"github.com/hashicorp/golang-lru":     {"search"},
+	"github.com/hashicorp/golang-lru":     {"search", "rewardsrv"},
 	"github.com/pariz/gountries":          {"search/worldfacts"},
-	"github.com/openai/openai-go":         {"rewardsrv", "rewardsrv/judge"},
+	"github.com/openai/openai-go":         {"rewardsrv/judge"},
 	"github.com/sony/gobreaker":           {"policy/remote", "rewardsrv/judge"},
 	"github.com/prometheus/client_golang": {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "node"},
 	"github.com/spf13/cobra":              {"cmd/forager"},
