@@ -46,7 +46,7 @@ type Config struct {
 	// overloaded it is; at least 1.
 	MinInFlight int `mapstructure:"min_in_flight"`
 	// MaxInFlight is the most requests at one time to one endpoint. In between
-	// the number adapts: it grows while answers come and halves on overload.
+	// the number adapts: it grows as long as that brings more answers a second.
 	MaxInFlight int `mapstructure:"max_in_flight"`
 	// RequestsPerHour is the most requests in any hour, all endpoints together,
 	// retries included; at least 60, or 0 for no bound. A twelfth of it may be

@@ -5,8 +5,8 @@
 // A Pool holds the endpoints. Ask takes one place at the endpoint with the most
 // room, and goes to another when that one fails. For each endpoint the pool keeps
 //
-//   - a limit of calls in flight that follows what the endpoint bears: it grows
-//     by one a round trip and halves on overload (limit.go);
+//   - a limit of calls in flight that follows what the endpoint bears, by
+//     additive increase and multiplicative decrease (limit.go);
 //   - a circuit breaker, for an endpoint that is down (sony/gobreaker);
 //   - a pause, for one that says 429 or Retry-After;
 //   - a reason why it is set aside, for one that refuses the key, the model or
