@@ -15,7 +15,7 @@ import (
 type File struct {
 	name     string // path, for errors
 	reader   io.ReaderAt
-	closer   io.Closer // nil when the caller owns the reader
+	closer   io.Closer // of reader
 	metadata map[string]any
 	tensors  map[string]entry
 }
@@ -38,10 +38,6 @@ func Open(path string) (*File, error) {
 	return file, nil
 }
 
-// Parse reads a file of size bytes from r, which must stay readable while the
-// File is used and stays the caller's to close.
-func Parse(r io.ReaderAt, size int64) (*File, error) { return parse("GGUF data", r, size) }
-
 func parse(name string, r io.ReaderAt, size int64) (*File, error) {
 	metadata, tensors, err := parseHeader(r, size)
 	if err != nil {
@@ -52,9 +48,6 @@ func parse(name string, r io.ReaderAt, size int64) (*File, error) {
 
 // Close closes the file. It is safe to call twice.
 func (f *File) Close() error {
-	if f.closer == nil {
-		return nil
-	}
 	if err := f.closer.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("close model: %w", err)
 	}

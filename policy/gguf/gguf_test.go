@@ -58,7 +58,7 @@ func (b *builder) data(n int) *builder {
 }
 
 func (b *builder) parse() (*File, error) {
-	return Parse(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	return parse("test", bytes.NewReader(b.Bytes()), int64(b.Len()))
 }
 
 func TestMetadata(t *testing.T) {
@@ -302,7 +302,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(file(1, 1).put("list", uint32(typeArray), uint32(typeString), uint64(2), "a", "").tensor("w", 8, 0, 32).data(34).Bytes())
 	f.Add(file(1, 1).put(alignmentKey, uint32(typeUint32), uint32(8)).tensor("w", 12, 0, 256).data(144).Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := Parse(bytes.NewReader(data), int64(len(data)))
+		file, err := parse("test", bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			if !errors.Is(err, forager.ErrCorrupt) && !errors.Is(err, forager.ErrSchema) {
 				t.Fatalf("unnamed error: %v", err)

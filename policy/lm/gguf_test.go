@@ -43,10 +43,15 @@ func ggufOf(t *testing.T, pairs ...any) *gguf.File {
 		}
 		put(pairs[i+1])
 	}
-	f, err := gguf.Parse(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = f.Close() })
 	return f
 }
 
