@@ -81,7 +81,7 @@ func (e *endpoint) advice(err error) string {
 	case http.StatusNotFound:
 		return "correct model (" + e.model + ") or base_url, which ends in /v1 for most servers"
 	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
-		return "compare model, max_tokens, temperature and structured_output with what the endpoint offers"
+		return "compare model, max_tokens, temperature, structured_output and extra_body with what the endpoint offers"
 	}
 	return "correct base_url"
 }
