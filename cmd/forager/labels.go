@@ -22,7 +22,7 @@ import (
 
 func (a *app) labels() *cobra.Command {
 	cmd := group("labels", "Look at labels, export them, measure judges")
-	cmd.AddCommand(a.labelsList(), a.labelsShow(), a.labelsExport())
+	cmd.AddCommand(a.labelsList(), a.labelsShow(), a.labelsExport(), a.labelsAudit(), a.labelsRubric())
 	return cmd
 }
 

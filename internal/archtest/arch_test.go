@@ -47,6 +47,7 @@ var layers = map[string][]string{
 	// 2: the services
 	"actor":                     {".", "policy", "reward", "search", "search/protocol"},
 	"rewardsrv":                 {".", "reward", "rewardsrv/judge", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "rewardsrv/rubric"},
+	"rewardsrv/audit":           {".", "internal/wholefile", "reward", "rewardsrv/rubric"},
 	"rewardsrv/judge":           {"."},
 	"rewardsrv/judge/judgetest": {},
 	"rewardsrv/labelstore":      {"."},
@@ -72,9 +73,10 @@ var layers = map[string][]string{
 	"cmd/forager/internal/settings/generate": {"cmd/forager/internal/settings", "node", "warmstart"},
 
 	// 4: our sides of the peer comparisons
-	"bench/logits": {"policy/gguf", "policy/lm", "policy/tokenizer"},
-	"bench/native": {"policy", "policy/lm", "policy/lm/kernel"},
-	"bench/tokens": {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
+	"bench/distill": {".", "rewardsrv", "rewardsrv/rewardmodel", "rewardsrv/rubric", "rundir", "search", "search/protocol"},
+	"bench/logits":  {"policy/gguf", "policy/lm", "policy/tokenizer"},
+	"bench/native":  {"policy", "policy/lm", "policy/lm/kernel"},
+	"bench/tokens":  {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
 
 	// tests alone
 	"internal/archtest": {},
