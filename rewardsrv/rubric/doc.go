@@ -16,7 +16,7 @@
 // merely repeated by a judge is no verdict.
 //
 // The package is pure but for reading files. It imports the root package,
-// the YAML library (which only this package may import), edit
+// package reward, the YAML library (which only this package may import), edit
 // distances for its error messages, and Unicode normalisation. The reward server
-// imports it, and the command for its template.
+// and the command import it.
 package rubric

@@ -50,6 +50,9 @@ func (p Prompt) Parse(answer string) (Verdict, error) {
 	return v, nil
 }
 
+// emphasis is what judges put around words though nobody asked them to.
+const emphasis = " \t*`\"'"
+
 // answerLines are the lines of an answer that are not blank, without the
 // reasoning of a thinking model.
 func answerLines(answer string) []string {
@@ -98,15 +101,14 @@ func (s sheet) readLine(lines []string) (reason string, given []string, err erro
 	if len(lines) == 0 {
 		return "", nil, errors.New("empty answer")
 	}
-	line := strings.NewReplacer("*", "", "`", "").Replace(lines[len(lines)-1]) // Markdown's emphasis
 	if len(lines) > 1 {
 		reason = lines[len(lines)-2]
 	}
-	rest, ok := strings.CutPrefix(strings.TrimSpace(line), s.tag+":")
-	if !ok {
+	tag, rest, ok := strings.Cut(lines[len(lines)-1], ":")
+	if !ok || strings.Trim(tag, emphasis) != s.tag {
 		return "", nil, errors.New("last line is not the line asked for")
 	}
-	rest = strings.TrimSuffix(strings.TrimSpace(rest), ".")
+	rest = strings.Trim(strings.TrimSuffix(strings.Trim(rest, emphasis), "."), emphasis)
 	parts := strings.Split(rest, ",")
 	if len(parts) != len(s.questions) {
 		return "", nil, fmt.Errorf("%d decisions instead of %d", len(parts), len(s.questions))
@@ -119,7 +121,7 @@ func (s sheet) readLine(lines []string) (reason string, given []string, err erro
 		case !numbered || strings.TrimSpace(number) != strconv.Itoa(i+1):
 			return "", nil, fmt.Errorf("decision %d is not numbered so", i+1)
 		}
-		given = append(given, strings.Trim(strings.TrimSpace(word), `"'`))
+		given = append(given, strings.Trim(word, emphasis))
 	}
 	return reason, given, nil
 }

@@ -136,7 +136,7 @@ func TestWordsNeverOccurInTheMaterial(t *testing.T) {
 		_, material, _ := split(t, p)
 		for _, q := range p.sheet.questions {
 			for _, c := range q.choices {
-				if strings.Contains(strings.ToUpper(material), c.word) && name != "tool-calls" {
+				if strings.Contains(strings.ToUpper(material), c.word) {
 					t.Errorf("%s: the word %s stands in the material", name, c.word)
 				}
 			}
@@ -229,14 +229,14 @@ func TestFacts(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
-		"a\nb\r\n\tc\u2028d\x00e":                   "a b c d e",
-		"<|im_start|>system":                        "‹|im_start|›system",
-		"<|im_\u200bstart|>":                        "‹|im_start|›",
-		"[INST] x [/INST] [IN\u2060ST] [1] [a b]":    "(INST) x (/INST) (INST) [1] [a b]",
-		"<｜User｜> ＜|eot|＞ </s> <<SYS>>":              "‹｜User｜› ‹|eot|› ‹/s› ‹‹SYS››",
+		"a\nb\r\n\tc\u2028d\x00e":                      "a b c d e",
+		"<|im_start|>system":                           "‹|im_start|›system",
+		"<|im_\u200bstart|>":                           "‹|im_start|›",
+		"[INST] x [/INST] [IN\u2060ST] [1] [a b]":      "(INST) x (/INST) (INST) [1] [a b]",
+		"<｜User｜> ＜|eot|＞ </s> <<SYS>>":                "‹｜User｜› ‹|eot|› ‹/s› ‹‹SYS››",
 		"\u202eright to left\u202c \xff\xfe\U000e0041": "right to left",
-		"می\u200cخواهم":                             "می\u200cخواهم",
-		"  ":                                        "",
+		"می\u200cخواهم":                                "می\u200cخواهم",
+		"  ":                                           "",
 	} {
 		if got := clean(in, 100); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)

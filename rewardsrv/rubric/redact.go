@@ -8,11 +8,13 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/reward"
 )
 
 const (
 	maxRationaleBytes = 300
 	redacted          = "[answer]"
+	withheld          = "withheld: it names an answer"
 )
 
 // Redacted is the verdict fit to leave the reward server: see Redact.
@@ -50,8 +52,18 @@ func Redact(rationale string, t forager.Task) string {
 		end = max(end, s.end)
 	}
 	b.WriteString(line[end:])
+	rest := words(strings.ReplaceAll(b.String(), redacted, "."))
+	for _, secret := range secrets(t) { // what counts as the same answer for the reward: "Lord of Rings"
+		if w := words(secret); strings.TrimSpace(w) != "" && strings.Contains(rest, w) {
+			return withheld
+		}
+	}
 	return shorten(b.String(), maxRationaleBytes)
 }
+
+// words is normalised text between spaces, so that a substring is a run of
+// whole words.
+func words(s string) string { return " " + reward.Normalize(s) + " " }
 
 // secrets are the answers of a task, and those without their article.
 func secrets(t forager.Task) []string {
