@@ -19,6 +19,7 @@ import (
 	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/reward"
 	"github.com/forager-rl/forager/rewardsrv"
+	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
 	"github.com/forager-rl/forager/search"
 )
 
@@ -223,6 +224,7 @@ func (c *Config) Validate() error {
 	check("trainer", c.Trainer.Validate())
 	check("replay", c.Replay.Validate())
 	check("judge", c.Judge.Validate())
+	check("reward.intrinsic", c.validateIntrinsic())
 	transport := c.Bus
 	transport.Run = "run" // known later
 	if transport.URL == "" {
@@ -262,6 +264,18 @@ func (c *Config) trainer(seed uint64) lm.TrainerConfig {
 	t := c.Trainer
 	t.MicroBatchTokens, t.LoRA.Seed, t.Temperature = c.Learner.MicroBatchTokens, seed, 1
 	return t
+}
+
+// validateIntrinsic reports an intrinsic source that nobody would give values, or nil.
+func (c *Config) validateIntrinsic() error {
+	switch kind := rewardmodel.Kind(c.Reward.Intrinsic.Source); kind {
+	case rewardmodel.Classification, rewardmodel.Ranking:
+		if c.Judge.RewardModel.Kind != kind || c.Judge.Judge == rewardsrv.JudgeNone {
+			return forager.WithHint(fmt.Errorf("source is %s, and no such reward model is trained", kind),
+				fmt.Sprintf("set judge.reward_model.kind to %s, and a judge", kind))
+		}
+	}
+	return nil
 }
 
 // digest identifies the settings that must not change within a run: what is

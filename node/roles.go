@@ -86,8 +86,11 @@ func (p *process) unlessFailed(err error) error {
 
 var errRoleFailed = errors.New("a role failed")
 
-// startRewardServer labels what the actors do.
+// startRewardServer labels what the actors do, if somebody is to judge.
 func (p *process) startRewardServer(ctx context.Context) error {
+	if p.cfg.Judge.Judge == rewardsrv.JudgeNone {
+		return nil
+	}
 	tasks, err := p.dataset()
 	if err != nil {
 		return err

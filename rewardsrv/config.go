@@ -14,12 +14,15 @@ import (
 const (
 	JudgeRule = "rule"
 	JudgeLLM  = "llm"
+	// JudgeNone runs no reward server.
+	JudgeNone = "none"
 )
 
 // Config is the settings of the reward server.
 type Config struct {
 	// Judge says who labels: rule (compares passages with the task's
-	// decomposition and gold passages) or llm (OpenAI-compatible endpoints).
+	// decomposition and gold passages), llm (OpenAI-compatible endpoints) or none
+	// (nothing is labelled).
 	Judge string `mapstructure:"judge"`
 	// Source is the reward source of the rule judge's labels; those of the llm
 	// judge are named after their rubrics. reward.weights names sources.
@@ -139,6 +142,7 @@ func DefaultConfig() Config {
 // Validate reports the first setting out of range, or nil.
 func (c Config) Validate() error {
 	switch c.Judge {
+	case JudgeNone:
 	case JudgeRule:
 		if c.Source == "" {
 			return errors.New("reward server: source is empty")
@@ -151,7 +155,7 @@ func (c Config) Validate() error {
 			return fmt.Errorf("reward server: llm: %w", err)
 		}
 	default:
-		return fmt.Errorf("reward server: judge is %q, want %s or %s", c.Judge, JudgeRule, JudgeLLM)
+		return fmt.Errorf("reward server: judge is %q, want %s, %s or %s", c.Judge, JudgeRule, JudgeLLM, JudgeNone)
 	}
 	for _, k := range []struct {
 		name  string

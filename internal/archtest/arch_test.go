@@ -73,10 +73,11 @@ var layers = map[string][]string{
 	"cmd/forager/internal/settings/generate": {"cmd/forager/internal/settings", "node", "warmstart"},
 
 	// 4: our sides of the peer comparisons
-	"bench/distill": {".", "rewardsrv", "rewardsrv/rewardmodel", "rewardsrv/rubric", "rundir", "search", "search/protocol"},
-	"bench/logits":  {"policy/gguf", "policy/lm", "policy/tokenizer"},
-	"bench/native":  {"policy", "policy/lm", "policy/lm/kernel"},
-	"bench/tokens":  {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
+	"bench/distill":   {".", "rewardsrv", "rewardsrv/rewardmodel", "rewardsrv/rubric", "rundir", "search", "search/protocol"},
+	"bench/logits":    {"policy/gguf", "policy/lm", "policy/tokenizer"},
+	"bench/native":    {"policy", "policy/lm", "policy/lm/kernel"},
+	"bench/rewardsrv": {"rundir"},
+	"bench/tokens":    {"policy", "policy/chat", "policy/gguf", "policy/tokenizer"},
 
 	// tests alone
 	"internal/archtest": {},
