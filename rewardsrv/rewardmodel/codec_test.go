@@ -135,31 +135,35 @@ func TestDecodeRefuses(t *testing.T) {
 
 func sealed(body []byte) []byte { return (&encoder{out: body}).seal() }
 
-// FuzzDecode: whatever the contents, decoding ends with a model that works or
-// with one of the two errors. Digests are made right, so that contents are reached.
+// FuzzDecode: whatever is written over the contents, and wherever they end,
+// decoding gives a model that works or one of the two errors. Digests are made
+// right, so that contents are reached.
 func FuzzDecode(f *testing.F) {
 	trainer := taught(f, Ranking)
-	for _, data := range [][]byte{trainer.Snapshot().Encode(), trainer.State()} {
-		f.Add(data[:len(data)-sha256.Size], uint32(60), byte(1))
-	}
-	f.Add([]byte(magic), uint32(0), byte(0))
 	e := invented(rand.New(rand.NewPCG(9, 9)))
 	config := trainer.config
-	f.Fuzz(func(t *testing.T, body []byte, at uint32, flip byte) {
-		if len(body) > 0 {
-			body = bytes.Clone(body)
-			body[int(at)%len(body)] ^= flip
+	config.Steps, config.BatchSize = 1, 4
+	model, state := trainer.Snapshot().Encode(), trainer.State()
+	for _, at := range []uint32{8, 12, 13, 26, 100, 70_000} {
+		f.Add(at, []byte{0xff, 0xff, 0xff, 0xff}, uint32(0))
+	}
+	f.Add(uint32(0), []byte{}, uint32(1000))
+	f.Fuzz(func(t *testing.T, at uint32, over []byte, missing uint32) {
+		spoilt := func(data []byte) []byte {
+			body := bytes.Clone(data[:len(data)-sha256.Size])
+			copy(body[int(at)%len(body):], over)
+			return sealed(body[:len(body)-int(missing)%len(body)])
 		}
-		data := sealed(body)
-		if model, err := Decode(data); err == nil {
-			model.Score(e)
-			if !bytes.Equal(model.Encode(), data) {
+		data := spoilt(model)
+		if decoded, err := Decode(data); err == nil {
+			decoded.Score(e)
+			if !bytes.Equal(decoded.Encode(), data) {
 				t.Error("another object after decoding")
 			}
 		} else if !errors.Is(err, forager.ErrCorrupt) && !errors.Is(err, forager.ErrSchema) {
 			t.Errorf("decode: %v", err)
 		}
-		if restored, err := Restore(config, data); err == nil {
+		if restored, err := Restore(config, spoilt(state)); err == nil {
 			restored.Train(1)
 		} else if !errors.Is(err, forager.ErrCorrupt) && !errors.Is(err, forager.ErrSchema) {
 			t.Errorf("restore: %v", err)

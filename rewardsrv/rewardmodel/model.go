@@ -40,7 +40,7 @@ func (m *Model) Labels() uint64 { return m.labels }
 
 // Score is how good a turn is. Of a classification model it is the probability
 // that the judge calls the turn helpful, 0 to 1. Of a ranking model it has mean
-// 0 and variance 1 over the turns that were labelled of late.
+// 0 and variance 1 over the turns that were labelled.
 func (m *Model) Score(e Example) float64 {
 	s, ok := m.scratch.Get().(*scorer)
 	if !ok {
