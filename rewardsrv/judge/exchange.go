@@ -197,13 +197,9 @@ func bounded(limit int64) option.Middleware {
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case response.StatusCode/100 != 2:
+		if response.StatusCode/100 != 2 {
 			defer func() { _ = response.Body.Close() }()
 			return nil, newRefusal(response)
-		case response.ContentLength > limit:
-			_ = response.Body.Close()
-			return nil, errTooLarge
 		}
 		response.Body = &boundedBody{ReadCloser: response.Body, left: limit}
 		return response, nil

@@ -102,30 +102,38 @@ func TestDeadEndpoint(t *testing.T) {
 }
 
 // TestOneProbe: while it is unknown whether an endpoint is back, one request
-// finds out.
+// finds out; the others go elsewhere, or are told to come again.
 func TestOneProbe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := judgetest.Unconnected(t, judgetest.Fails(503, "loading"))
-		pool, _ := world(t, nil, judgetest.Transport{"a": a}, "a")
-		for pool.Stats()[0].State == "ok" {
-			_, _ = pool.Ask(t.Context(), question)
-		}
-		a.Answer(func(judgetest.Call) judgetest.Reply { return judgetest.Reply{Text: "yes", Latency: time.Second} })
-		time.Sleep(15*time.Second + 1)
-		before := a.Calls()
-		var all sync.WaitGroup
-		for range 50 {
-			all.Go(func() {
-				if _, err := pool.Ask(t.Context(), question); err != nil && !errors.Is(err, judge.ErrUnavailable) {
-					t.Error(err)
-				}
-			})
-		}
-		all.Wait()
-		if n := a.Calls() - before; n != 1 || pool.Stats()[0].State != "ok" {
-			t.Errorf("%d probes, %+v", n, pool.Stats()[0])
-		}
-	})
+	for names, others := range map[string]bool{"a": false, "a b": true} {
+		synctest.Test(t, func(t *testing.T) {
+			slow := func(judgetest.Call) judgetest.Reply { return judgetest.Reply{Text: "yes", Latency: time.Second} }
+			hosts := judgetest.Transport{"a": judgetest.Unconnected(t, judgetest.Fails(503, "loading")), "b": judgetest.Unconnected(t, slow)}
+			pool, _ := world(t, nil, hosts, strings.Fields(names)...)
+			for pool.Stats()[0].State == "ok" {
+				_, _ = pool.Ask(t.Context(), question)
+			}
+			hosts["a"].Answer(slow)
+			time.Sleep(15*time.Second + 1)
+			probes, rest := hosts["a"].Calls(), hosts["b"].Calls()
+			var all sync.WaitGroup
+			for range 50 {
+				all.Go(func() {
+					if _, err := pool.Ask(t.Context(), question); err != nil && (others || !errors.Is(err, judge.ErrUnavailable)) {
+						t.Error(err)
+					}
+				})
+			}
+			time.Sleep(time.Second / 2) // under way, all of them
+			probes, rest = hosts["a"].Calls()-probes, hosts["b"].Calls()-rest
+			if state := pool.Stats()[0].State; probes != 1 || state != "probing" || (rest > 0) != others {
+				t.Errorf("%s: %d probes and %d other calls, %s", names, probes, rest, state)
+			}
+			all.Wait()
+			if got := pool.Stats()[0]; got.State != "ok" {
+				t.Errorf("%s: %+v", names, got)
+			}
+		})
+	}
 }
 
 func TestFailover(t *testing.T) {
