@@ -108,7 +108,7 @@ func TestOneProbe(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			slow := func(judgetest.Call) judgetest.Reply { return judgetest.Reply{Text: "yes", Latency: time.Second} }
 			hosts := judgetest.Transport{"a": judgetest.Unconnected(t, judgetest.Fails(503, "loading")), "b": judgetest.Unconnected(t, slow)}
-			pool, _ := world(t, nil, hosts, strings.Fields(names)...)
+			pool, _ := world(t, func(c *judge.Config) { c.MinInFlight = 50 }, hosts, strings.Fields(names)...)
 			for pool.Stats()[0].State == "ok" {
 				_, _ = pool.Ask(t.Context(), question)
 			}
