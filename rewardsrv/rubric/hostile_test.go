@@ -69,10 +69,10 @@ func TestAttacksStayInsideTheFence(t *testing.T) {
 		for _, a := range attack.All() {
 			for where, it := range planted(a.Text + mark) {
 				calm := r.Prompt(benign[where], PromptOptions{}, random(1))
-				calmHead, calmMaterial, calmTail := split(t, calm)
+				calmHead, calmMaterial, _ := split(t, calm)
 				p := r.Prompt(it, PromptOptions{}, random(1))
 				head, material, tail := split(t, p)
-				if head != calmHead || strings.Contains(p.System+tail, mark) || len(tail)-len(p.sheet.tag) != len(calmTail)-len(calm.sheet.tag) {
+				if head != calmHead || strings.Contains(p.System+tail, mark) || tail != "\n"+p.sheet.reminder(false) {
 					t.Fatalf("%s in the %s: the frame of %s changed:\n%s\n%s", a.Name, where, r.Name, p.System, tail)
 				}
 				if len(a.Text) < 400 && strings.Contains(calmMaterial, mark) && !strings.Contains(material, mark) {
@@ -138,29 +138,37 @@ func TestEchoedAttacksAreNoVerdict(t *testing.T) {
 	}
 }
 
-// obedient is a judge that does as the system message says and nothing else: it reads
-// what its words stand for and the form of the answer from there, and looks
-// in the material for a word that only true evidence holds.
-func obedient(t *testing.T, p Prompt) string {
+// obedient is a judge that does as the system message says and nothing else: it
+// reads what its words stand for and the form of the answer from there. Where the material
+// holds a word that only true evidence holds, it chooses what the rubric names first,
+// else what it names last.
+func obedient(t *testing.T, r *Rubric, p Prompt) string {
 	t.Helper()
 	_, material, _ := split(t, p)
-	var chosen []string
-	numbered := regexp.MustCompile(`(?m)^\d+\. `).FindAllString(p.System, -1)
-	for _, list := range regexp.MustCompile(`(?m)(^- [A-Z]+ when .*\n)+`).FindAllString(p.System, -1) {
-		words := regexp.MustCompile(`(?m)^- ([A-Z]+) when`).FindAllStringSubmatch(list, -1)
-		choice := words[len(words)-1][1]
-		if strings.Contains(material, "Zembland") {
-			choice = words[0][1]
+	evidence := strings.Contains(material, "Zembland")
+	lists := [][]label{r.content.Labels}
+	if r.Kind == ToolCalls {
+		lists = nil
+		for _, a := range r.content.Aspects {
+			lists = append(lists, a.Labels)
 		}
-		chosen = append(chosen, choice)
+	}
+	var chosen []string
+	for _, labels := range lists {
+		if len(labels) == 0 {
+			continue
+		}
+		l := labels[len(labels)-1]
+		if evidence {
+			l = labels[0]
+		}
+		word := regexp.MustCompile(`(?m)^- ([A-Z]+) when ` + regexp.QuoteMeta(l.When) + `$`).FindStringSubmatch(p.System)
+		chosen = append(chosen, word[1])
 	}
 	if chosen == nil { // points
-		points := "0"
-		if strings.Contains(material, "Zembland") {
-			points = "4"
-		}
-		for range numbered {
-			chosen = append(chosen, points)
+		chosen = []string{"0"}
+		if evidence {
+			chosen = []string{"4"}
 		}
 	}
 	lines := strings.Split(strings.TrimSpace(p.System), "\n")
@@ -182,7 +190,7 @@ func TestAttacksDoNotMoveAnObedientJudge(t *testing.T) {
 						it.Query = "birthplace of Ana Lund Zembland"
 					}
 					p := r.Prompt(it, PromptOptions{}, random(6))
-					v, err := p.Parse(obedient(t, p))
+					v, err := p.Parse(obedient(t, r, p))
 					want := 0.0
 					switch {
 					case r.Kind == Preference && !evidence:

@@ -110,7 +110,7 @@ func TestGoldIsShownOnlyOnRequest(t *testing.T) {
 func TestEverythingOfARequestIsDrawnAnew(t *testing.T) {
 	r, rng := load(t, "helpfulness"), random(3)
 	seen := map[string]bool{}
-	words := map[string]int{}
+	words, positiveFirst := map[string]int{}, 0
 	for range 200 {
 		p := r.Prompt(item(), PromptOptions{}, rng)
 		if seen[p.Digest] {
@@ -118,6 +118,12 @@ func TestEverythingOfARequestIsDrawnAnew(t *testing.T) {
 		}
 		seen[p.Digest] = true
 		words[p.sheet.questions[0].choices[0].word]++
+		if p.sheet.questions[0].shown[0] == 0 {
+			positiveFirst++
+		}
+	}
+	if positiveFirst < 70 || positiveFirst > 130 {
+		t.Errorf("the first label was shown first %d times of 200", positiveFirst)
 	}
 	if len(words) < 40 {
 		t.Errorf("%d different words for one label in 200 requests", len(words))

@@ -3,6 +3,7 @@ package rubric
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 )
@@ -24,7 +25,8 @@ type sheet struct {
 type question struct {
 	name    string // its key in Verdict.Details
 	ask     string
-	choices []choice
+	choices []choice // in the order of the rubric
+	shown   []int    // their order in the request: judges favour places in a list
 	max     int
 	weight  float64
 }
@@ -35,7 +37,7 @@ type choice struct {
 	word string
 }
 
-// newSheet makes the form for an item; its words are yet to be drawn.
+// newSheet makes the form for an item; its words and orders are yet to be drawn.
 func (r *Rubric) newSheet(facts int, swapped bool) sheet {
 	c := r.content
 	s := sheet{swapped: swapped}
@@ -79,17 +81,20 @@ func (s sheet) size() int {
 	return n
 }
 
-// name gives the sheet its words.
-func (s *sheet) name(words []string) {
+// draw gives the sheet its words, none of which occurs in text, and its orders.
+func (s *sheet) draw(rng *rand.Rand, text string) {
+	words := drawWords(rng, s.size(), text)
 	s.tag, words = words[0], words[1:]
-	for i, q := range s.questions {
+	for i := range s.questions {
+		q := &s.questions[i]
 		if s.shared && i > 0 {
-			copy(q.choices, s.questions[0].choices)
+			q.choices, q.shown = s.questions[0].choices, s.questions[0].shown
 			continue
 		}
 		for c := range q.choices {
 			q.choices[c].word, words = words[0], words[1:]
 		}
+		q.shown = rng.Perm(len(q.choices))
 	}
 }
 
@@ -116,7 +121,7 @@ const (
 		"Then write one last line, and nothing after it, in this form, with %s:\n%s"
 	formObject = "Answer with one JSON object and nothing else, in this form, with %s and, as the reason, one short sentence that does not quote the answer to the question:\n%s"
 
-	remindLine   = "Your sentence, then the line that begins with %s:"
+	remindLine   = "Your sentence, then the last line, %s:"
 	remindObject = "Your JSON object:"
 )
 
@@ -156,9 +161,18 @@ func (s sheet) instructions(structured bool) string {
 	return b.String()
 }
 
+// words are those of its choices, as shown.
+func (q question) words() []string {
+	words := make([]string, len(q.shown))
+	for at, i := range q.shown {
+		words[at] = q.choices[i].word
+	}
+	return words
+}
+
 func (q question) write(b *strings.Builder) {
-	for _, c := range q.choices {
-		fmt.Fprintf(b, "- %s when %s\n", c.word, c.When)
+	for _, i := range q.shown {
+		fmt.Fprintf(b, "- %s when %s\n", q.choices[i].word, q.choices[i].When)
 	}
 }
 
@@ -190,12 +204,20 @@ func (s sheet) object() string {
 	return fmt.Sprintf(`{"reason": "_", "%s": %s}`, s.tag, value)
 }
 
-// reminder ends the user message.
+// reminder ends the user message. It spells the last line out: small judges
+// have forgotten the form by then.
 func (s sheet) reminder(structured bool) string {
 	if structured {
 		return remindObject
 	}
-	return fmt.Sprintf(remindLine, s.tag)
+	form := s.line()
+	switch first := s.questions[0]; {
+	case len(s.questions) == 1 && len(first.choices) > 0:
+		form = s.tag + ": " + strings.Join(first.words(), " or "+s.tag+": ")
+	case s.shared:
+		form += " with " + strings.Join(first.words(), " or ") + " in the places of _"
+	}
+	return fmt.Sprintf(remindLine, form)
 }
 
 // schema is the JSON schema of the answer, in the subset that servers with
@@ -218,17 +240,14 @@ func (s sheet) schema() json.RawMessage {
 }
 
 func (q question) schema() string {
-	var allowed []string
-	if len(q.choices) == 0 {
-		for n := range q.max + 1 {
-			allowed = append(allowed, strconv.Itoa(n))
-		}
-		return `{"type":"integer","enum":[` + strings.Join(allowed, ",") + `]}`
+	if len(q.choices) > 0 {
+		return `{"type":"string","enum":["` + strings.Join(q.words(), `","`) + `"]}`
 	}
-	for _, c := range q.choices {
-		allowed = append(allowed, strconv.Quote(c.word))
+	allowed := make([]string, q.max+1)
+	for n := range allowed {
+		allowed[n] = strconv.Itoa(n)
 	}
-	return `{"type":"string","enum":[` + strings.Join(allowed, ",") + `]}`
+	return `{"type":"integer","enum":[` + strings.Join(allowed, ",") + `]}`
 }
 
 // objectSchema is an object with exactly these properties. Keys are plain words.
