@@ -41,6 +41,8 @@ func oneLine(text string) string {
 func visible(r rune) rune {
 	const nonJoiner, joiner = '\u200c', '\u200d'
 	switch {
+	case ' ' <= r && r <= '~': // most of all text
+		return r
 	case unicode.IsSpace(r) || unicode.IsControl(r):
 		return ' '
 	case r == nonJoiner || r == joiner:
