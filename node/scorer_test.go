@@ -14,6 +14,7 @@ import (
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/batch"
+	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/policy/builtin"
 	"github.com/forager-rl/forager/reward"
 	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
@@ -172,6 +173,51 @@ func TestRewardModelThatCannotBeUsedIsRefused(t *testing.T) {
 	w.latest = func(context.Context) ([]byte, error) { return good.Encode(), nil }
 	if err := w.refresh(t.Context()); err != nil || w.current.Load() == good || w.current.Load().Version() != good.Version() {
 		t.Errorf("a good one: %v", err)
+	}
+}
+
+// A model that is published reaches the watcher.
+func TestRewardModelTravelsOverTheBus(t *testing.T) {
+	cfg := bus.DefaultConfig()
+	cfg.Run, cfg.StoreDir = "run", t.TempDir()
+	b, err := bus.Open(t.Context(), cfg, testLogger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	trained := modelScorer(t).models.current.Load()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+
+	asked := make(chan struct{})
+	models := rewardModels{b}
+	w := &modelWatcher{kind: rewardmodel.Classification, logger: testLogger(t)}
+	w.latest = func(ctx context.Context) ([]byte, error) {
+		select {
+		case asked <- struct{}{}:
+		case <-ctx.Done():
+		}
+		return models.Latest(ctx)
+	}
+	done := make(chan error)
+	go func() { done <- w.run(ctx, b) }()
+	<-asked // none is there
+	for w.current.Load() == nil && ctx.Err() == nil {
+		// Again, should the watcher not have been listening yet.
+		if err := models.Publish(ctx, trained.Version(), string(trained.Kind()), trained.Encode()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-asked:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if m := w.current.Load(); m == nil || m.Version() != trained.Version() {
+		t.Error("the model did not arrive")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -47,7 +47,7 @@ func learning(ctx context.Context, args []string) error {
 	flags.IntVar(&s.steps, "steps", 300, "learner `steps` of a run")
 	flags.IntVar(&s.window, "window", 8, "`steps` over which exact match is averaged")
 	flags.Float64Var(&s.target, "target", 0.5, "exact `match` to be reached on training questions")
-	early := flags.Int("early", 900_000, "`tokens` of the warm start's second stage; the built-in policy has 5.4 million")
+	early := flags.Int("early", 900_000, "`tokens` of the warm start's second stage, which the built-in policy has 5.4 million of; 0 starts from the built-in policy")
 	coefficient := flags.Float64("coefficient", 0.2, "`c_int` of the recipes with intrinsic reward")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (s *study) prepare(ctx context.Context, early int) error {
 	if err := threeHops(filepath.Join(world, "tasks.jsonl"), s.tasks); err != nil {
 		return err
 	}
-	if s.policy != "" {
+	if s.policy != "" || early == 0 {
 		return nil
 	}
 	s.policy = filepath.Join(s.out, fmt.Sprint("early-", early))
