@@ -155,7 +155,11 @@ func (p *parser) entries(n *yaml.Node, what string, least, most int, fields []fi
 		return nil
 	}
 	if n.Kind != yaml.SequenceNode || len(n.Content) < least || len(n.Content) > most {
-		p.fail(n, "expected a list of %d to %d entries, each %s", least, most, what)
+		count := fmt.Sprintf("%d to %d", least, most)
+		if least == most {
+			count = strconv.Itoa(most)
+		}
+		p.fail(n, "expected a list of %s entries, each %s", count, what)
 		return nil
 	}
 	list := make([]map[string]*yaml.Node, len(n.Content))
@@ -208,7 +212,7 @@ func (p *parser) preferences(n *yaml.Node) []label {
 		{name: "name", expects: "first, second or tie"},
 		{name: "when", expects: "the condition under which the judge chooses it"},
 	}
-	outcomes := map[string]label{first: {first, 1, ""}, second: {second, 0, ""}, tie: {tie, 0.5, ""}}
+	outcomes := map[string]label{firstBetter: {firstBetter, 1, ""}, secondBetter: {secondBetter, 0, ""}, tie: {tie, 0.5, ""}}
 	var labels []label
 	for _, f := range p.entries(n, "a label", len(outcomes), len(outcomes), fields) {
 		l := outcomes[p.oneOf(f["name"], "", slices.Sorted(maps.Keys(outcomes))...)]

@@ -104,7 +104,7 @@ func TestMistakesNameTheLineAndWhatIsExpected(t *testing.T) {
 		{"empty", valid, valid, "", `r.yaml:1: the file is empty`},
 		{"comment only", valid, valid, "# nothing\n", `r.yaml:1: the file is empty`},
 		{"a scalar", valid, valid, "hello", `r.yaml:1: expected a rubric`},
-		{"preference without tie", preference, "  - {name: tie, when: c}\n", "", `r.yaml:5: expected a list of 3 to 3 entries`},
+		{"preference without tie", preference, "  - {name: tie, when: c}\n", "", `r.yaml:5: expected a list of 3 entries`},
 		{"preference with a value", preference, "when: c", "when: c, value: 1", `r.yaml:7: unknown field "value" of a label`},
 		{"preference of other names", preference, "name: tie", "name: none", `r.yaml:7: "none" is not allowed here; expected first or second or tie`},
 		{"half a point", principles, "max: 4", "max: 4.5", `r.yaml:5: expected a whole number`},

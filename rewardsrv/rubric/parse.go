@@ -243,18 +243,18 @@ func (q question) read(given string) (value float64, detail string, err error) {
 
 // Labels of a preference.
 const (
-	first  = "first"
-	second = "second"
-	tie    = "tie"
+	firstBetter  = "first"
+	secondBetter = "second"
+	tie          = "tie"
 )
 
 // mirrored is a preference seen from the other step.
 func mirrored(preference string) string {
 	switch preference {
-	case first:
-		return second
-	case second:
-		return first
+	case firstBetter:
+		return secondBetter
+	case secondBetter:
+		return firstBetter
 	}
 	return preference
 }
