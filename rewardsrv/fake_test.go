@@ -195,7 +195,7 @@ func testDeps(t testing.TB, s *stream, log *bytes.Buffer, grader Grader) Deps {
 	return Deps{
 		Intake: s, Labels: s, Tasks: taskList{bridge()}, Judges: []Judge{fixed{"helpful", grader}},
 		Index:  openIndex(t, filepath.Join(t.TempDir(), "labels.db")),
-		Logger: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Random: rand.New(rand.NewPCG(1, 1)),
+		Logger: testLogger(log), Now: time.Now, Random: rand.New(rand.NewPCG(1, 1)),
 	}
 }
 
@@ -228,4 +228,11 @@ func start(t *testing.T, s *stream, grader Grader, change func(*Config, *Deps)) 
 			t.Errorf("run: %v", err)
 		}
 	}}
+}
+
+func testLogger(log *bytes.Buffer) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(log, nil))
 }

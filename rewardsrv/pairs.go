@@ -11,8 +11,10 @@ import (
 
 // Bounds of what pairs are drawn from.
 const (
-	pairTasks = 1024 // tasks, the one unused for longest is forgotten first
-	pairSteps = 16   // distinct steps of a task
+	pairTasks    = 1024     // the one unused for longest is forgotten first
+	pairSteps    = 16       // distinct steps of a task to draw from
+	pairPartners = 64       // steps of a task whose partner is remembered
+	pairBytes    = 32 << 20 // text of all
 )
 
 // drawn is a step in the pool.
@@ -27,6 +29,7 @@ type drawn struct {
 type pool struct {
 	rng   *rand.Rand
 	tasks *simplelru.LRU[string, *taskSteps]
+	bytes int // of all tasks
 }
 
 // taskSteps is a uniform sample of the distinct steps of one task (Vitter 1985,
@@ -34,16 +37,19 @@ type pool struct {
 type taskSteps struct {
 	seen     int // distinct steps
 	kept     []drawn
-	partners map[string]drawn // by the key of a step that was paired; bounded like kept
+	partners map[string]drawn // by the key of a step that was paired
 	order    []string         // of partners, oldest first
+	bytes    int              // about: text of kept and partners, shared or not
 }
 
 func newPool(rng *rand.Rand) *pool {
-	tasks, err := simplelru.NewLRU[string, *taskSteps](pairTasks, nil)
+	p := &pool{rng: rng}
+	tasks, err := simplelru.NewLRU(pairTasks, func(_ string, t *taskSteps) { p.bytes -= t.bytes })
 	if err != nil {
 		panic(err) // the size is a constant above 0
 	}
-	return &pool{rng: rng, tasks: tasks}
+	p.tasks = tasks
+	return p
 }
 
 // partner gives an earlier step of the same task that differs from this one; ok
@@ -63,23 +69,35 @@ func (p *pool) partner(d forager.TurnDigest) (other drawn, ok bool) {
 			return drawn{}, false
 		}
 	}
+	before := task.bytes
 	if len(task.kept) > 0 {
 		other, ok = task.kept[p.rng.IntN(len(task.kept))], true
-		task.partners[key] = other
-		if task.order = append(task.order, key); len(task.order) > 4*pairSteps {
-			delete(task.partners, task.order[0])
-			task.order = task.order[1:]
-		}
+		task.remember(key, other)
 	}
 	task.keep(p.rng, drawn{key, compactStep(step(d))})
+	for p.bytes += task.bytes - before; p.bytes > pairBytes && p.tasks.Len() > 1; {
+		p.tasks.RemoveOldest()
+	}
 	return other, ok
+}
+
+func (t *taskSteps) remember(key string, other drawn) {
+	t.partners[key] = other
+	t.bytes += stepBytes(other.step)
+	if t.order = append(t.order, key); len(t.order) > pairPartners {
+		t.bytes -= stepBytes(t.partners[t.order[0]].step)
+		delete(t.partners, t.order[0])
+		t.order = t.order[1:]
+	}
 }
 
 func (t *taskSteps) keep(rng *rand.Rand, d drawn) {
 	t.seen++
 	if len(t.kept) < pairSteps {
 		t.kept = append(t.kept, d)
+		t.bytes += stepBytes(d.step)
 	} else if i := rng.IntN(t.seen); i < pairSteps {
+		t.bytes += stepBytes(d.step) - stepBytes(t.kept[i].step)
 		t.kept[i] = d
 	}
 }
