@@ -5,13 +5,13 @@ package judgetest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,25 +59,30 @@ type Endpoint struct {
 	reply              atomic.Pointer[func(Call) Reply]
 	calls, lists       atomic.Int64
 	inFlight, mostSeen atomic.Int64
-	closed             context.Context
+	closed             chan struct{}
+	once               sync.Once
 }
 
 // New starts an endpoint that ends with the test.
 func New(t testing.TB, reply func(Call) Reply) *Endpoint {
 	t.Helper()
-	e := unstarted(t, reply)
+	e := unstarted(reply)
 	e.Server = httptest.NewServer(e)
 	t.Cleanup(e.Close)
 	return e
 }
 
 // unstarted is an endpoint without a network.
-func unstarted(t testing.TB, reply func(Call) Reply) *Endpoint {
-	closed, end := context.WithCancel(context.Background())
-	t.Cleanup(end) // before the server is closed, which waits for calls
-	e := &Endpoint{closed: closed}
+func unstarted(reply func(Call) Reply) *Endpoint {
+	e := &Endpoint{closed: make(chan struct{})}
 	e.Answer(reply)
 	return e
+}
+
+// Close ends the calls that hang and then the server. Further calls do nothing.
+func (e *Endpoint) Close() {
+	e.once.Do(func() { close(e.closed) })
+	e.Server.Close()
 }
 
 // Answer changes what the endpoint does from now on.
@@ -153,7 +158,7 @@ func (e *Endpoint) complete(w http.ResponseWriter, r *http.Request) {
 		case <-timer.C:
 		case <-r.Context().Done():
 			return
-		case <-e.closed.Done():
+		case <-e.closed:
 			return
 		}
 	}
@@ -217,7 +222,7 @@ type Transport map[string]*Endpoint
 // Unconnected is an endpoint for a Transport.
 func Unconnected(t testing.TB, reply func(Call) Reply) *Endpoint {
 	t.Helper()
-	return unstarted(t, reply)
+	return unstarted(reply)
 }
 
 // RoundTrip implements http.RoundTripper.
