@@ -10,7 +10,7 @@ STAGE := @.ci/stage
 CONCURRENT := ./actor ./bus ./cluster ./learner/... ./node ./policy/lm/... ./policy/tokenizer ./replay ./rewardsrv ./rundir ./search
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit race portable lint fresh bench e2e generate fmt ci
+.PHONY: help build test unit race portable lint fresh bench e2e nightly generate fmt ci
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ bench: ## benchmarks of the data plane and the engine
 
 e2e: ## the real binary: train, kill -9 and resume, one role a process
 	$(STAGE) "end to end" $(GO) test -tags e2e -count 1 -timeout 10m -v ./e2e
+
+nightly: ## hostile passages against the real judge at FORAGER_JUDGE_URL
+	$(STAGE) "hostile passages" $(GO) test -tags nightly -count 1 -timeout 4h -run Hostile -v ./rewardsrv/audit
 
 generate: ## write generated files anew
 	$(GO) generate ./cmd/forager/...
