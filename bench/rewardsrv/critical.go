@@ -37,39 +37,30 @@ func critical(ctx context.Context, args []string) error {
 		return err
 	}
 	moods := []mood{fast, slow, dead, garbage, flapping}
-	ratios, calls := map[mood][]float64{}, map[mood]int64{}
+	pairs := map[mood][]pair{}
 	for round := range *rounds {
 		for _, m := range moods {
-			measure := func(with bool) (float64, error) {
-				rate, asked, err := r.speed(ctx, fmt.Sprintf("%d-%s-%t", round+1, m, with), *steps, *skip, m, with)
-				calls[m] += asked
-				return rate, err
-			}
-			first := round%2 == 0 // whether the run without comes first
-			a, err := measure(!first)
+			p, err := r.pair(ctx, fmt.Sprintf("%d-%s", round+1, m), *steps, *skip, m, round%2 == 0)
 			if err != nil {
 				return err
 			}
-			b, err := measure(first)
-			if err != nil {
-				return err
-			}
-			ratio := b / a
-			if !first {
-				ratio = a / b
-			}
-			ratios[m] = append(ratios[m], ratio)
-			fmt.Fprintf(os.Stderr, "round %d, judge %s: %.3f\n", round+1, m, ratio)
+			pairs[m] = append(pairs[m], p)
+			fmt.Fprintf(os.Stderr, "round %d, judge %s: %.3f\n", round+1, m, p.speed)
 		}
 	}
 	fmt.Printf("Learner steps a second with the reward server, over those without, %d pairs of runs of %d steps each:\n\n", *rounds, *steps-*skip)
-	fmt.Println("| judge | min | median | max | calls | within 5 % |\n|---|---:|---:|---:|---:|---|")
+	fmt.Println("| judge | min | median | max | within 5 % | processor time of all roles, median | judge calls |\n|---|---:|---:|---:|---|---:|---:|")
 	failed := false
 	for _, m := range moods {
-		s := spreadOf(ratios[m])
+		var speeds, costs []float64
+		calls := int64(0)
+		for _, p := range pairs[m] {
+			speeds, costs, calls = append(speeds, p.speed), append(costs, p.cost), calls+p.calls
+		}
+		s := spreadOf(speeds)
 		within := s.median >= 0.95
 		failed = failed || !within
-		fmt.Printf("| %s | %s | %d | %s |\n", m, s, calls[m], map[bool]string{true: "yes", false: "no"}[within])
+		fmt.Printf("| %s | %s | %s | %.3f | %d |\n", m, s, map[bool]string{true: "yes", false: "no"}[within], spreadOf(costs).median, calls)
 	}
 	if failed {
 		return errors.New("a judge slows the learner down by more than 5 %")
@@ -77,28 +68,58 @@ func critical(ctx context.Context, args []string) error {
 	return nil
 }
 
-// speed is the learner's steps a second of one run, and how often its judge was
-// asked.
-func (r *runs) speed(ctx context.Context, id string, steps, skip int, m mood, with bool) (rate float64, calls int64, err error) {
-	set := []string{"learner.learning_rate=1e-12"}
-	if with {
+// pair is a run with the reward server over one without.
+type pair struct {
+	speed float64 // learner steps a second
+	cost  float64 // processor time of the whole process
+	calls int64   // of the judge
+}
+
+// pair makes two runs, one right after the other.
+func (r *runs) pair(ctx context.Context, id string, steps, skip int, m mood, withoutFirst bool) (pair, error) {
+	var with, without outcome
+	var err error
+	if withoutFirst {
+		without, err = r.measure(ctx, id+"-without", steps, skip, nil)
+	}
+	if err == nil {
 		e := newEndpoint(m)
-		defer e.close()
+		with, err = r.measure(ctx, id+"-with", steps, skip, e)
+		e.close()
+	}
+	if err == nil && !withoutFirst {
+		without, err = r.measure(ctx, id+"-without", steps, skip, nil)
+	}
+	return pair{speed: with.rate / without.rate, cost: with.cpu / without.cpu, calls: with.calls}, err
+}
+
+// outcome is what one run came to.
+type outcome struct {
+	rate  float64 // steps a second after those skipped
+	cpu   float64 // seconds
+	calls int64
+}
+
+// measure makes one run, with a judge or, for nil, without the reward server.
+func (r *runs) measure(ctx context.Context, id string, steps, skip int, e *endpoint) (outcome, error) {
+	set := []string{"learner.learning_rate=1e-12", "judge.judge=none"}
+	if e != nil {
 		address, err := e.address()
 		if err != nil {
-			return 0, 0, err
+			return outcome{}, err
 		}
 		set = append(set, judgedBy(address)...)
-		defer func() { calls = e.calls.Load() }()
-	} else {
-		set = append(set, "judge.judge=none")
 	}
-	rows, err := r.train(ctx, time.Duration(steps)*30*time.Second, id, steps, set...)
+	rows, cpu, err := r.train(ctx, time.Duration(steps)*30*time.Second, id, steps, set...)
 	if err != nil {
-		return 0, 0, err
+		return outcome{}, err
 	}
 	elapsed := rows[steps-1].Values["elapsed_seconds"] - rows[skip-1].Values["elapsed_seconds"]
-	return float64(steps-skip) / elapsed, 0, nil
+	o := outcome{rate: float64(steps-skip) / elapsed, cpu: cpu.Seconds()}
+	if e != nil {
+		o.calls = e.calls.Load()
+	}
+	return o, nil
 }
 
 // judgedBy has the steps labelled by an endpoint, and a reward model trained.

@@ -86,7 +86,7 @@ func arms(coefficient float64) []arm {
 // prepare makes questions, passages and the starting policy.
 func (s *study) prepare(ctx context.Context, early int) error {
 	world := filepath.Join(s.out, "world")
-	if err := s.command(ctx, 10*time.Minute, "world", "tasks", "build", "--out", world); err != nil {
+	if _, err := s.command(ctx, 10*time.Minute, "world", "tasks", "build", "--out", world); err != nil {
 		return err
 	}
 	s.tasks, s.corpus = filepath.Join(world, "three-hops.jsonl"), filepath.Join(world, "corpus.jsonl")
@@ -101,7 +101,8 @@ func (s *study) prepare(ctx context.Context, early int) error {
 		return nil
 	}
 	stages := fmt.Sprintf("warmstart.stages=[{max_hops: 1, tokens: 2600000}, {max_hops: 3, tokens: %d}]", early)
-	return s.command(ctx, time.Hour, "warmstart", "warmstart", "--out", s.policy, "--set", stages)
+	_, err := s.command(ctx, time.Hour, "warmstart", "warmstart", "--out", s.policy, "--set", stages)
+	return err
 }
 
 // threeHops copies the questions of three hops.
@@ -171,7 +172,7 @@ func (s *study) curve(ctx context.Context, a arm, seed int) ([]float64, error) {
 		fmt.Sprint("run.seed=", seed), "policy.path=" + s.policy, "data.tasks=" + s.tasks, "data.corpus=" + s.corpus,
 		"learner.decay=constant", // so that the number of steps does not show in the rate
 	}, a.set)
-	rows, err := s.train(ctx, time.Duration(s.steps)*time.Minute, id, s.steps, set...)
+	rows, _, err := s.train(ctx, time.Duration(s.steps)*time.Minute, id, s.steps, set...)
 	if err != nil {
 		return nil, err
 	}

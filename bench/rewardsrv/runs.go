@@ -41,11 +41,12 @@ func (r *runs) build(ctx context.Context) error {
 	return build.Run()
 }
 
-// command runs the binary to its end, within a limit; its output goes to NAME.log.
-func (r *runs) command(ctx context.Context, limit time.Duration, name string, args ...string) (err error) {
+// command runs the binary to its end, within a limit, and gives the processor time
+// that it took; its output goes to NAME.log.
+func (r *runs) command(ctx context.Context, limit time.Duration, name string, args ...string) (cpu time.Duration, err error) {
 	log, err := os.Create(filepath.Join(r.out, name+".log"))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -55,19 +56,20 @@ func (r *runs) command(ctx context.Context, limit time.Duration, name string, ar
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = time.Minute
 	if err := c.Run(); err != nil {
-		return fmt.Errorf("%s (see %s): %w", name, log.Name(), err)
+		return 0, fmt.Errorf("%s (see %s): %w", name, log.Name(), err)
 	}
-	return nil
+	return c.ProcessState.UserTime() + c.ProcessState.SystemTime(), nil
 }
 
-// train makes a run of so many steps and gives its metrics. One that is there
-// already, from an interrupted measurement, is gone on with.
-func (r *runs) train(ctx context.Context, limit time.Duration, id string, steps int, set ...string) ([]rundir.MetricsRow, error) {
+// train makes a run of so many steps and gives its metrics and the processor time
+// of the whole process. One that is there already, from an interrupted
+// measurement, is gone on with.
+func (r *runs) train(ctx context.Context, limit time.Duration, id string, steps int, set ...string) ([]rundir.MetricsRow, time.Duration, error) {
 	dir := filepath.Join(r.out, id)
 	metrics := filepath.Join(dir, "metrics.jsonl")
 	rows, err := rundir.ReadMetrics(metrics)
 	if err == nil && len(rows) >= steps {
-		return rows[:steps], nil
+		return rows[:steps], 0, nil
 	}
 	args := []string{"train"}
 	if _, err := os.Stat(filepath.Join(dir, "config.yaml")); err == nil {
@@ -79,13 +81,14 @@ func (r *runs) train(ctx context.Context, limit time.Duration, id string, steps 
 	for _, s := range slices.Concat(base, set, r.extra) {
 		args = append(args, "--set", s)
 	}
-	if err := r.command(ctx, limit, id, args...); err != nil {
-		return nil, err
+	cpu, err := r.command(ctx, limit, id, args...)
+	if err != nil {
+		return nil, 0, err
 	}
 	if rows, err = rundir.ReadMetrics(metrics); err == nil && len(rows) < steps {
 		err = fmt.Errorf("run %s ended after %d of %d steps", id, len(rows), steps)
 	}
-	return rows, err
+	return rows, cpu, err
 }
 
 // spread is the least, the middle and the greatest of some values.
