@@ -9,7 +9,7 @@ import (
 )
 
 // State is everything that the trainer knows, its optimiser and the labels to
-// train on included, as bytes: 300 kB, and a third of a kilobyte for each turn that is
+// train on included, as bytes: 200 kB, and about 0.2 kB for each turn that is
 // kept. A trainer restored from it goes on as this one would.
 func (t *Trainer) State() []byte {
 	e := newEncoder(whatState, 1<<18+400*len(t.examples.readings))
