@@ -152,20 +152,22 @@ func TestTwoServersPayOnce(t *testing.T) {
 		a, mortalA := server("a", filepath.Join(dir, "a.db"))
 		b, _ := server("b", filepath.Join(dir, "b.db"))
 		var again running
-		for i, round := range twenty(steps) {
-			for _, d := range round {
-				s.digests <- d
+		for _, round := range twenty(steps) {
+			for i, d := range round {
+				if s.digests <- d; i%16 == 0 {
+					time.Sleep(time.Millisecond) // both servers take some
+				}
 			}
-			if i < 2 {
-				time.Sleep(700 * time.Millisecond) // steps of these rounds are being judged when the server dies
-			}
-			if i == 1 {
+			if again.Server == nil && a.Stats().InFlight > 0 {
 				mortalA.kill(a)
 				if err := a.deps.Index.Close(); err != nil {
 					t.Error(err)
 				}
 				again, _ = server("a'", filepath.Join(dir, "a.db"))
 			}
+		}
+		if again.Server == nil {
+			t.Fatal("no server was killed")
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()

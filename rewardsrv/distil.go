@@ -204,7 +204,7 @@ func (d *distiller) train(ctx context.Context) error {
 func (d *distiller) lessons(sequence uint64, list []forager.Annotation) lessons {
 	l := lessons{sequence: sequence}
 	for _, a := range list {
-		if a.Source == d.source && a.Value != nil && a.Judgement.Query != "" {
+		if a.Source == d.source && a.Value != nil && a.Judgement.TaskID != "" {
 			l.labels = append(l.labels, a)
 		}
 	}
