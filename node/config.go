@@ -266,14 +266,22 @@ func (c *Config) trainer(seed uint64) lm.TrainerConfig {
 	return t
 }
 
-// validateIntrinsic reports an intrinsic source that nobody would give values, or nil.
+// validateIntrinsic reports an intrinsic source that nobody would give values, as
+// far as the settings tell, or nil.
 func (c *Config) validateIntrinsic() error {
-	switch kind := rewardmodel.Kind(c.Reward.Intrinsic.Source); kind {
-	case rewardmodel.Classification, rewardmodel.Ranking:
-		if c.Judge.RewardModel.Kind != kind || c.Judge.Judge == rewardsrv.JudgeNone {
-			return forager.WithHint(fmt.Errorf("source is %s, and no such reward model is trained", kind),
-				fmt.Sprintf("set judge.reward_model.kind to %s, and a judge", kind))
-		}
+	source := c.Reward.Intrinsic.Source
+	kind := rewardmodel.Kind(source)
+	model := kind == rewardmodel.Classification || kind == rewardmodel.Ranking
+	switch {
+	case source == "":
+	case c.Judge.Judge == rewardsrv.JudgeNone:
+		return forager.WithHint(fmt.Errorf("source is %s, and nobody judges", source), "set judge.judge to rule or llm")
+	case model && c.Judge.RewardModel.Kind != kind:
+		return forager.WithHint(fmt.Errorf("source is %s, and no such reward model is trained", kind),
+			fmt.Sprintf("set judge.reward_model.kind to %s", kind))
+	case !model && c.Judge.Judge == rewardsrv.JudgeRule && source != c.Judge.Source:
+		return forager.WithHint(fmt.Errorf("source is %s, and the judge's labels are %s", source, c.Judge.Source),
+			fmt.Sprintf("set reward.intrinsic.source to %s, or to %s or %s", c.Judge.Source, rewardmodel.Classification, rewardmodel.Ranking))
 	}
 	return nil
 }

@@ -345,6 +345,30 @@ func TestArchivedRewardsAreThoseLearnedFrom(t *testing.T) {
 	}
 }
 
+func TestIntrinsicSourceNeedsSomebodyToGiveIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Config)
+		ok     bool
+	}{
+		"labels":          {func(c *Config) { c.Reward.Intrinsic.Source = "helpful" }, true},
+		"misspelt labels": {func(c *Config) { c.Reward.Intrinsic.Source = "helpfull" }, false},
+		"no model":        {func(c *Config) { c.Reward.Intrinsic.Source = "ranking" }, false},
+		"a model": {func(c *Config) {
+			c.Reward.Intrinsic.Source, c.Judge.RewardModel.Kind = "ranking", rewardmodel.Ranking
+		}, true},
+		"another model": {func(c *Config) {
+			c.Reward.Intrinsic.Source, c.Judge.RewardModel.Kind = "ranking", rewardmodel.Classification
+		}, false},
+		"nobody judges": {func(c *Config) { c.Reward.Intrinsic.Source, c.Judge.Judge = "helpful", "none" }, false},
+	} {
+		cfg := DefaultConfig()
+		c.change(&cfg)
+		if err := cfg.Validate(); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func abs(x float64) float64 { return max(x, -x) }
 
 // BenchmarkAnnotate scores a step's worth of groups: 16 of 8 rollouts with 3
