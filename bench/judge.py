@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -123,6 +124,7 @@ def main():
     parser.add_argument("--hostile", action="store_true", help="attack each model too; FORAGER_JUDGE_ATTACKS bounds how often")
     parser.add_argument("--out", type=Path, default=compare.ROOT / "runs" / "judges", help="folder for reports and turns")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended too
     for file in (args.tasks, args.corpus):
         if not Path(file).exists():
             raise SystemExit(f"NOTHING WAS MEASURED: no file {file}; set FORAGER_DATA_DIR, or give --tasks and --corpus")
