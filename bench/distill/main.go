@@ -59,25 +59,34 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	training, unseen, err := players(ctx, o)
+	report, err := distill(ctx, o)
 	if err != nil {
 		return err
-	}
-	turns, err := unseen.playAll(ctx, 20, rand.New(rand.NewPCG(0, 0)))
-	if err != nil {
-		return err
-	}
-	report := newReport(turns)
-	for seed := range o.seeds {
-		if err := learn(ctx, o, uint64(seed+1), training, report); err != nil {
-			return err
-		}
 	}
 	report.print(out)
 	if o.chart == "" {
 		return nil
 	}
-	return os.WriteFile(o.chart, report.chart(), 0o600)
+	return os.WriteFile(o.chart, report.chart(), 0o644)
+}
+
+// distill does all runs.
+func distill(ctx context.Context, o options) (*report, error) {
+	training, unseen, err := players(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	turns, err := unseen.playAll(ctx, 20, rand.New(rand.NewPCG(0, 0)))
+	if err != nil {
+		return nil, err
+	}
+	report := newReport(turns)
+	for seed := range o.seeds {
+		if err := learn(ctx, o, uint64(seed+1), training, report); err != nil {
+			return nil, err
+		}
+	}
+	return report, nil
 }
 
 // players reads the data set and indexes its corpus. Both players search the

@@ -68,7 +68,6 @@ func (l *lookup) find(hash uint32) (question, query int) {
 type reader struct {
 	lookup lookup
 	hashes [2][maxQuestion]uint32 // of the words of question and query
-	rows   []uint32               // of the passages' words, with their roles
 }
 
 // read fills r.
