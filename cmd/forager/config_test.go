@@ -213,10 +213,14 @@ func other(s settings.Setting) string {
 		}
 		return "{other: 7}"
 	case reflect.Slice:
-		if s.Value.Type().Elem().Kind() == reflect.String {
+		of := s.Value.Type().Elem()
+		if of.Kind() == reflect.String {
 			return "[other]"
 		}
-		return "[{tokens: 7}]"
+		if _, ok := of.FieldByName("Tokens"); ok {
+			return "[{tokens: 7}]"
+		}
+		return "[{model: other}]"
 	}
 	return "7654"
 }
