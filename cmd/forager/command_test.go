@@ -61,6 +61,7 @@ func TestMistakes(t *testing.T) {
 		{"labels audit --run-dir a --judge-url b", 2, "give one"},
 		{"labels audit --turns 0", 2, "1 or more"},
 		{"labels audit --run-dir a --save b", 2, "--save keeps"},
+		{"labels audit --set judge.judge=none", 1, "name one with --judge-url"},
 		{"labels audit --model tiny", 1, "endpoints is empty"},
 		{"labels rubric check", 2, "takes one rubric"},
 		{"labels rubric check helpfull", 1, "nearest name is helpfulness"},

@@ -144,6 +144,9 @@ func auditJudges(ctx context.Context, cfg config, f auditFlags, log *slog.Logger
 	if err := cfg.Judge.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Judge.Judge == rewardsrv.JudgeNone {
+		return nil, forager.WithHint(errors.New("the settings name no judge"), "name one with --judge-url and --model, or with --set judge.judge=rule")
+	}
 	judges, err := rewardsrv.NewJudges(cfg.Judge, rewardsrv.Deps{Logger: log, Now: time.Now, Random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))})
 	if err != nil {
 		return nil, err
