@@ -195,6 +195,23 @@ func TestOneServerTrains(t *testing.T) {
 	})
 }
 
+// TestFewLabelsAreNotPublished, and waiting for more costs nothing.
+func TestFewLabelsAreNotPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, models := newStream(), &shelf{}
+		r := start(t, s, newScripted(even), distilling(rewardmodel.Classification, models))
+		for i := range 20 {
+			s.digests <- lesson(i)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait() // would not return while somebody is busy
+		r.stop()
+		if len(models.versions) != 0 {
+			t.Errorf("published %v", models.versions)
+		}
+	})
+}
+
 func TestDistillerNeedsLabels(t *testing.T) {
 	for name, change := range map[string]func(*Config, *Deps){
 		"no models":  func(c *Config, d *Deps) { d.Models = nil },

@@ -140,6 +140,10 @@ func TestWrongKey(t *testing.T) {
 	await(t, "a refusal", func() bool { return r.Stats().JudgeDown })
 	time.Sleep(200 * time.Millisecond) // a storm would show
 	r.stop()
+	if n := strings.Count(r.log.String(), "level=WARN") + strings.Count(r.log.String(), "level=ERROR"); n > 3 {
+		t.Errorf("%d messages:\n%s", n, r.log)
+	}
+	t.Log(r.log)
 	if e.Calls() > 8 || len(s.labels()) != 0 || r.Stats().Queued == 0 {
 		t.Errorf("%d calls, %d labels, %+v", e.Calls(), len(s.labels()), r.Stats())
 	}

@@ -19,7 +19,6 @@ const (
 	dropMalformed   = "malformed"    // its digest names no rollout, task or turn
 	dropIndex       = "index"        // the label index could not be read
 	dropJudgeError  = "judge_error"  // the judge gave no answer to its step, time after time
-	dropUnencodable = "unencodable"  // its label cannot be written to the stream
 	dropShutdown    = "shutdown"     // its label could not be published in time
 )
 
@@ -53,16 +52,20 @@ type Stats struct {
 	JudgeDown bool              `json:"judge_down"`
 }
 
+// Calls is the number of judge calls, those without a usable answer included.
+func (s Stats) Calls() (n uint64) {
+	for _, results := range s.Judged {
+		n += results
+	}
+	return n
+}
+
 // HitRate is the share of wanted labels that cost no judge call, 0 to 1.
 func (s Stats) HitRate() float64 {
-	calls := uint64(0)
-	for _, n := range s.Judged {
-		calls += n
-	}
-	if s.Wanted == 0 || calls > s.Wanted {
+	if s.Wanted == 0 || s.Calls() > s.Wanted {
 		return 0
 	}
-	return 1 - float64(calls)/float64(s.Wanted)
+	return 1 - float64(s.Calls())/float64(s.Wanted)
 }
 
 // metrics counts for Stats and, when there is a registerer, for Prometheus.

@@ -2,7 +2,6 @@ package rewardsrv
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -44,27 +43,29 @@ func annotationBytes(a forager.Annotation) int {
 	return 256 + len(a.Rationale) + len(j.Answer) + len(j.Question) + len(j.Query) + len(j.Observation) + len(j.OtherQuery) + len(j.OtherObservation)
 }
 
+// publish goes on until the whole batch is durable or ctx is done. What failed is
+// tried again in smaller parts, should it be too large for the stream.
 func (s *Server) publish(ctx context.Context, batch []forager.Annotation) {
 	var retry backoff
-	for ctx.Err() == nil {
+	for size := len(batch); len(batch) > 0 && ctx.Err() == nil; {
+		part := batch[:min(size, len(batch))]
 		limited, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := s.deps.Labels.Publish(limited, batch)
+		err := s.deps.Labels.Publish(limited, part)
 		cancel()
 		if err == nil {
-			s.metrics.publish(len(batch))
-			return
-		}
-		if errors.Is(err, forager.ErrCorrupt) {
-			s.metrics.drop(dropUnencodable, len(batch))
-			s.deps.Logger.Error("labels that cannot be written were dropped", "labels", len(batch), "error", err)
-			return
+			s.metrics.publish(len(part))
+			batch = batch[len(part):]
+			continue
 		}
 		if retry.first() {
-			s.deps.Logger.Warn("cannot publish labels, trying again", "labels", len(batch), "error", err)
+			s.deps.Logger.Warn("cannot publish labels, trying again", "labels", len(part), "error", err)
 		}
+		size = max(1, len(part)/2)
 		retry.wait(ctx)
 	}
-	s.metrics.drop(dropShutdown, len(batch))
+	if len(batch) > 0 {
+		s.metrics.drop(dropShutdown, len(batch))
+	}
 }
 
 // backoff is the waits between attempts of something that fails.

@@ -27,8 +27,7 @@ type Intake interface {
 // source of truth about them. Messages have rising sequence numbers from 1.
 type Labels interface {
 	// Publish returns when the annotations are durable. After an error the same
-	// annotations are published again, so a turn may get a label twice. An error
-	// that wraps forager.ErrCorrupt says that they never can be.
+	// annotations are published again, so a turn may get a label twice.
 	Publish(ctx context.Context, annotations []forager.Annotation) error
 	// Last is the sequence of the newest message, 0 for none.
 	Last(ctx context.Context) (uint64, error)
@@ -190,6 +189,9 @@ func (s *Server) Run(ctx context.Context) error {
 	others.Wait()
 	close(out)
 	publisher.Wait()
+	stats := s.Stats()
+	s.deps.Logger.Info("reward server stopped", "labels_wanted", stats.Wanted, "judge_calls", stats.Calls(),
+		"hit_rate", stats.HitRate(), "published", stats.Published)
 	return nil
 }
 

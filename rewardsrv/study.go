@@ -25,8 +25,8 @@ type study struct {
 func (s *study) learn(ctx context.Context, arrived <-chan lessons) error {
 	for {
 		due := time.NewTimer(max(0, s.config.PublishInterval-s.now().Sub(s.shown)))
-		if s.trainer.Stats().Steps <= s.published {
-			due.Stop()
+		if !s.trainer.Ready() || s.trainer.Stats().Steps <= s.published {
+			due.Stop() // nothing to show
 		}
 		select {
 		case <-ctx.Done():
