@@ -36,7 +36,7 @@ func ReadLabels(ctx context.Context, cfg Config, o LabelsOptions, use func(forag
 	if err != nil {
 		return fmt.Errorf("read labels: %w", err)
 	}
-	defer os.RemoveAll(scratch)
+	defer func() { _ = os.RemoveAll(scratch) }()
 	cfg.Bus.Run, cfg.Bus.URL, cfg.Bus.StoreDir, cfg.Bus.Listen = dir.ID(), o.URL, scratch, "127.0.0.1:0"
 	if o.URL == "" {
 		if cfg.Bus.URL, err = ownBus(dir, scratch); err != nil {
