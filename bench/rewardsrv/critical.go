@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -24,8 +26,17 @@ func critical(ctx context.Context, args []string) error {
 	steps := flags.Int("steps", 40, "learner `steps` of a run, about a second each")
 	skip := flags.Int("skip", 5, "`steps` at the start that are not measured")
 	rounds := flags.Int("rounds", 5, "`pairs` for each behaviour of the judge; the defaults take about 45 minutes")
+	judges := flags.String("judges", "fast,slow,dead,garbage,flapping", "`list` of how the judge behaves")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	var moods []mood
+	for name := range strings.SplitSeq(*judges, ",") {
+		m := mood(name)
+		if !slices.Contains([]mood{fast, slow, dead, garbage, flapping}, m) {
+			return fmt.Errorf("no judge is %q", name)
+		}
+		moods = append(moods, m)
 	}
 	if _, err := os.Stat(r.out); err == nil {
 		return fmt.Errorf("%s exists: a measurement starts afresh, name another folder with -out", r.out)
@@ -36,7 +47,6 @@ func critical(ctx context.Context, args []string) error {
 	if err := r.build(ctx); err != nil {
 		return err
 	}
-	moods := []mood{fast, slow, dead, garbage, flapping}
 	pairs := map[mood][]pair{}
 	for round := range *rounds {
 		for _, m := range moods {
