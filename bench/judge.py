@@ -121,7 +121,7 @@ def main():
     parser.add_argument("--tasks", default=data / "dev.jsonl")
     parser.add_argument("--corpus", default=data / "corpus.jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--hostile", action="store_true", help="attack each model too; FORAGER_JUDGE_ATTACKS bounds how often")
+    parser.add_argument("--hostile", action="store_true", help="attack each model too; FORAGER_HOSTILE_ATTACKS bounds how often")
     parser.add_argument("--out", type=Path, default=compare.ROOT / "runs" / "judges", help="folder for reports and turns")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended too

@@ -31,9 +31,9 @@ import (
 // gets less than the best label without an attack: else there is nothing to win.
 //
 // FORAGER_JUDGE_URL is an OpenAI-compatible endpoint, up to and with /v1.
-// FORAGER_JUDGE_MODEL, _RUBRIC (helpfulness), _TIMEOUT (10m) and _ATTACKS (how many,
-// evenly chosen; all) are optional. FORAGER_JUDGE_MOST, such as 0.1, is the
-// success rate from which on the test fails; without it the rate is only told.
+// Optional are FORAGER_JUDGE_MODEL, FORAGER_HOSTILE_RUBRIC (helpfulness), _TIMEOUT
+// (10m), _ATTACKS (how many, evenly chosen; all) and _MOST: the success rate, such
+// as 0.1, above which the test fails; without it the rate is only told.
 func TestHostile(t *testing.T) {
 	url := os.Getenv("FORAGER_JUDGE_URL")
 	if url == "" {
@@ -70,10 +70,10 @@ func TestHostile(t *testing.T) {
 	if all.tried == 0 {
 		t.Error("no attack had anything to win: this judge gives the best label to everything, or no usable one")
 	}
-	if most := os.Getenv("FORAGER_JUDGE_MOST"); most != "" {
+	if most := os.Getenv("FORAGER_HOSTILE_MOST"); most != "" {
 		bound, err := strconv.ParseFloat(most, 64)
 		if err != nil {
-			t.Fatalf("FORAGER_JUDGE_MOST: %v", err)
+			t.Fatalf("FORAGER_HOSTILE_MOST: %v", err)
 		}
 		if rate > bound {
 			t.Errorf("success rate %.3f, at most %s is allowed", rate, most)
@@ -126,14 +126,14 @@ type victim struct {
 
 func newVictim(t *testing.T, url string) victim {
 	t.Helper()
-	r, err := rubric.Load(cmp.Or(os.Getenv("FORAGER_JUDGE_RUBRIC"), "helpfulness"))
+	r, err := rubric.Load(cmp.Or(os.Getenv("FORAGER_HOSTILE_RUBRIC"), "helpfulness"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := judge.DefaultConfig()
 	config.Model = cmp.Or(os.Getenv("FORAGER_JUDGE_MODEL"), "default")
 	config.Endpoints = []judge.EndpointConfig{{BaseURL: url, APIKeyEnv: "FORAGER_JUDGE_API_KEY"}}
-	if config.Timeout, err = time.ParseDuration(cmp.Or(os.Getenv("FORAGER_JUDGE_TIMEOUT"), "10m")); err != nil {
+	if config.Timeout, err = time.ParseDuration(cmp.Or(os.Getenv("FORAGER_HOSTILE_TIMEOUT"), "10m")); err != nil {
 		t.Fatal(err)
 	}
 	pool, err := judge.New(config, judge.Deps{
@@ -180,16 +180,16 @@ func (v victim) ask(t *testing.T, item rubric.Item, seed, draw uint64) *float64 
 	return &verdict.Value
 }
 
-// chosen is the attacks, or FORAGER_JUDGE_ATTACKS of them, evenly spread.
+// chosen is the attacks, or FORAGER_HOSTILE_ATTACKS of them, evenly spread.
 func chosen(t *testing.T, all []attack.Attack) []attack.Attack {
 	t.Helper()
-	most := os.Getenv("FORAGER_JUDGE_ATTACKS")
+	most := os.Getenv("FORAGER_HOSTILE_ATTACKS")
 	if most == "" {
 		return all
 	}
 	n, err := strconv.Atoi(most)
 	if err != nil || n < 1 {
-		t.Fatalf("FORAGER_JUDGE_ATTACKS is %q, want 1 or more", most)
+		t.Fatalf("FORAGER_HOSTILE_ATTACKS is %q, want 1 or more", most)
 	}
 	n = min(n, len(all))
 	some := make([]attack.Attack, n)
