@@ -117,7 +117,10 @@ func cut(text string, n int) string {
 // NewJudges makes the judges that the settings name. Of deps it uses the logger,
 // the registerer, the clock and the random source.
 func NewJudges(c Config, deps Deps) ([]Judge, error) {
-	if c.Judge == JudgeRule {
+	switch c.Judge {
+	case JudgeNone:
+		return nil, errors.New("reward server: judge is none, so there is nothing to run")
+	case JudgeRule:
 		return []Judge{fixed{c.Source, NewRuleJudge()}}, nil
 	}
 	pool, err := judge.New(c.LLM, judge.Deps{Logger: deps.Logger, Registerer: deps.Registerer, Now: deps.Now, Random: split(deps.Random)})

@@ -90,13 +90,16 @@ func (s *Server) release(h *held) {
 // label puts one step to the judge and settles it, or puts it back.
 func (s *Server) label(ctx context.Context, w work, h *held, out chan<- forager.Annotation) {
 	verdict, took, err := s.ask(ctx, w)
-	if errors.Is(err, ErrUnusable) && ctx.Err() == nil {
-		s.deps.Logger.Debug("no usable answer, asking once more", "key", w.item.Key, "task", w.item.Task.ID, "error", err)
+	for try := 1; try < maxTries && errors.Is(err, ErrUnusable) && ctx.Err() == nil; try++ {
+		s.deps.Logger.Debug("no usable answer, asking again", "key", w.item.Key, "task", w.item.Task.ID, "error", err)
+		cost := verdict.Judgement
 		verdict, took, err = s.ask(ctx, w)
+		verdict.Judgement.PromptTokens += cost.PromptTokens
+		verdict.Judgement.CompletionTokens += cost.CompletionTokens
 	}
 	key := w.item.Key
 	switch {
-	case err == nil || errors.Is(err, ErrUnusable):
+	case err == nil || errors.Is(err, ErrUnusable) && ctx.Err() == nil:
 		if s.pause.succeeded() {
 			s.deps.Logger.Info("judge answers again", "judge", w.grader.Judge())
 		}
@@ -115,15 +118,15 @@ func (s *Server) label(ctx context.Context, w work, h *held, out chan<- forager.
 			out <- a                   // the publisher reads until all producers have ended
 		}
 	case ctx.Err() != nil: // stopping: nobody's fault
+		s.release(h) // first: whoever takes the key next makes a claim of its own
 		s.ledger.putBack(key, false)
-		s.release(h)
 	default:
 		down := s.pause.failed(s.deps.Now(), err)
 		if down {
 			s.deps.Logger.Warn("judge cannot be asked: pausing; learning goes on without its labels", "judge", w.grader.Judge(), "error", err)
 		}
-		s.ledger.putBack(key, !s.pause.isDown())
 		s.release(h)
+		s.ledger.putBack(key, !s.pause.isDown())
 	}
 }
 
