@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -90,26 +91,28 @@ has the form of gold files and the formulas.`,
 			f.configure(&cfg, cmd.Flags().Changed("model"))
 			reports, err = auditJudges(ctx, cfg, f, log, p)
 		}
-		if err := interrupt.result(err); err != nil {
-			return err
-		}
+		err = interrupt.result(err)
 		p.close()
-		if f.asJSON {
-			out := json.NewEncoder(a.stdout)
-			out.SetIndent("", "  ")
-			return out.Encode(reports)
-		}
-		for i, r := range reports {
-			if i > 0 {
-				fmt.Fprintln(a.stdout)
-			}
-			if err := r.WriteText(a.stdout); err != nil {
-				return err
-			}
-		}
-		return nil
+		return errors.Join(err, writeReports(a.stdout, reports, f.asJSON)) // also those of an audit that was cut short
 	}
 	return cmd
+}
+
+func writeReports(w io.Writer, reports []audit.Report, asJSON bool) error {
+	if asJSON {
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		return out.Encode(reports)
+	}
+	for i, r := range reports {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := r.WriteText(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *auditFlags) check() error {
@@ -164,15 +167,15 @@ func auditJudges(ctx context.Context, cfg config, f auditFlags, log *slog.Logger
 		phase := func(done int) { p.phase("ask "+grader.Judge()+" for "+j.Source(), done, len(turns[unit])) }
 		phase(0)
 		result, err := audit.Ask(ctx, turns[unit], asked(grader), cfg.Judge.MaxInFlight, time.Now, phase)
-		if err != nil {
-			return nil, err
-		}
-		if f.save != "" {
-			if err := audit.WriteOutcomes(f.save, result.Outcomes); err != nil {
-				return nil, err
+		if len(result.Outcomes) > 0 {
+			reports = append(reports, audit.NewReport(grader.Judge()+" for "+j.Source(), grader.Rubric(), result, f.threshold))
+			if f.save != "" {
+				err = errors.Join(err, audit.WriteOutcomes(f.save, result.Outcomes))
 			}
 		}
-		reports = append(reports, audit.NewReport(grader.Judge()+" for "+j.Source(), grader.Rubric(), result, f.threshold))
+		if err != nil {
+			return reports, err
+		}
 	}
 	return reports, nil
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,12 +19,15 @@ import (
 
 // TestLabelsAudit asks a judge that goes by the query's first word.
 func TestLabelsAudit(t *testing.T) {
-	words, tag := regexp.MustCompile(`(?m)^- ([A-Z]+) when`), regexp.MustCompile(`(?m)^([A-Z]+): _$`)
+	words, tag := regexp.MustCompile(`(?m)^- ([A-Z]+) when (.*)$`), regexp.MustCompile(`(?m)^([A-Z]+): _$`)
 	endpoint := judgetest.New(t, func(c judgetest.Call) judgetest.Reply {
 		choices, last := words.FindAllStringSubmatch(c.System, -1), tag.FindStringSubmatch(c.System)
 		if len(choices) != 2 || last == nil {
 			t.Errorf("not a request by the built-in rubric:\n%s", c.System)
 			return judgetest.Reply{}
+		}
+		if strings.Contains(choices[0][2], "in doubt") { // the order is drawn
+			slices.Reverse(choices)
 		}
 		reply := judgetest.Reply{PromptTokens: 100, CompletionTokens: 10}
 		switch {

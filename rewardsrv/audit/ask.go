@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,8 +47,8 @@ type Result struct {
 }
 
 // Ask puts turns to a judge, several at one time. The first failure to ask ends
-// it: a judge that is away is not measured. progress hears how many are done,
-// one call after another.
+// it, as the end of ctx does: then the result holds the turns that were done.
+// progress hears how many are, one call after another.
 func Ask(ctx context.Context, turns []Turn, judge Judge, atOnce int, now func() time.Time, progress func(done int)) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -68,9 +69,10 @@ func Ask(ctx context.Context, turns []Turn, judge Judge, atOnce int, now func() 
 				}
 				o, err := ask(ctx, turns[i], judge)
 				mu.Lock()
-				if result.Outcomes[i] = o; err != nil {
+				if err != nil {
 					cancel(fmt.Errorf("turn %d of %d: %w", i+1, len(turns), err))
 				} else {
+					result.Outcomes[i] = o
 					done++
 					progress(done)
 				}
@@ -80,6 +82,7 @@ func Ask(ctx context.Context, turns []Turn, judge Judge, atOnce int, now func() 
 	}
 	wait.Wait()
 	result.Took = now().Sub(start)
+	result.Outcomes = slices.DeleteFunc(result.Outcomes, func(o Outcome) bool { return o.Value == nil && o.Err == nil })
 	return result, context.Cause(ctx)
 }
 

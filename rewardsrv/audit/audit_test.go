@@ -171,9 +171,14 @@ func TestAsk(t *testing.T) {
 	}
 
 	away := errors.New("away")
-	_, err = Ask(t.Context(), turns, func(context.Context, rubric.Item) (Label, error) { return Label{}, away }, 8, now, func(int) {})
-	if !errors.Is(err, away) {
-		t.Errorf("a judge that is away: %v", err)
+	result, err = Ask(t.Context(), turns, func(_ context.Context, item rubric.Item) (Label, error) {
+		if item.Question == "7" {
+			return Label{}, away
+		}
+		return Label{Value: 1}, nil
+	}, 1, now, func(int) {})
+	if !errors.Is(err, away) || len(result.Outcomes) != 7 {
+		t.Errorf("a judge that leaves: %d outcomes, %v", len(result.Outcomes), err)
 	}
 }
 
