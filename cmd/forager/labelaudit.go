@@ -99,7 +99,7 @@ has the form of gold files and the formulas.`,
 }
 
 func writeReports(w io.Writer, reports []audit.Report, asJSON bool) error {
-	if asJSON {
+	if asJSON && len(reports) > 0 {
 		out := json.NewEncoder(w)
 		out.SetIndent("", "  ")
 		return out.Encode(reports)
