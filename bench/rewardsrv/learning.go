@@ -33,6 +33,10 @@ type study struct {
 	arms                 []arm
 }
 
+// earlyStages is a warm start that ends long before the built-in one, which has
+// 5.4 million tokens of chains.
+const earlyStages = "[{max_hops: 1, tokens: 2600000}, {max_hops: 3, tokens: 1800000}]"
+
 // learning compares outcome-only training with intrinsic reward on a task where
 // right answers are rare at the start: three-hop questions about the world, asked
 // of a policy that has hardly begun to follow chains. The judge is the rule.
@@ -40,14 +44,14 @@ func learning(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("learning", flag.ContinueOnError)
 	s := &study{}
 	flags.StringVar(&s.binary, "forager", "", "the `binary` to measure; default: built from this checkout")
-	flags.StringVar(&s.out, "out", filepath.Join("runs", "learning"), "`folder` for runs, logs and curves; an interrupted measurement goes on there")
+	flags.StringVar(&s.out, "out", filepath.Join("runs", "learning"), "`folder` of this measurement: runs, logs, curves; an interrupted one goes on there")
 	flags.StringVar(&s.policy, "policy", "", "`folder` of the policy to start from; default: an early warm start")
 	flags.Var(&s.extra, "set", "further `setting` KEY=VALUE of every run; may be repeated")
 	flags.IntVar(&s.seeds, "seeds", 3, "`seeds` of each recipe; the defaults take about two hours and a half on 2 cores")
 	flags.IntVar(&s.steps, "steps", 300, "learner `steps` of a run")
 	flags.IntVar(&s.window, "window", 8, "`steps` over which exact match is averaged")
 	flags.Float64Var(&s.target, "target", 0.5, "exact `match` to be reached on training questions")
-	early := flags.Int("early", 900_000, "`tokens` of the warm start's second stage, which the built-in policy has 5.4 million of; 0 starts from the built-in policy")
+	stages := flags.String("stages", earlyStages, "warmstart.stages of the policy to start from; empty takes the built-in one")
 	coefficient := flags.Float64("coefficient", 0.2, "`c_int` of the recipes with intrinsic reward")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -59,7 +63,7 @@ func learning(ctx context.Context, args []string) error {
 	if err := s.build(ctx); err != nil {
 		return err
 	}
-	if err := s.prepare(ctx, *early); err != nil {
+	if err := s.prepare(ctx, *stages); err != nil {
 		return err
 	}
 	return s.compare(ctx)
@@ -84,7 +88,7 @@ func arms(coefficient float64) []arm {
 }
 
 // prepare makes questions, passages and the starting policy.
-func (s *study) prepare(ctx context.Context, early int) error {
+func (s *study) prepare(ctx context.Context, stages string) error {
 	world := filepath.Join(s.out, "world")
 	if _, err := s.command(ctx, 10*time.Minute, "world", "tasks", "build", "--out", world); err != nil {
 		return err
@@ -93,15 +97,14 @@ func (s *study) prepare(ctx context.Context, early int) error {
 	if err := threeHops(filepath.Join(world, "tasks.jsonl"), s.tasks); err != nil {
 		return err
 	}
-	if s.policy != "" || early == 0 {
+	if s.policy != "" || stages == "" {
 		return nil
 	}
-	s.policy = filepath.Join(s.out, fmt.Sprint("early-", early))
+	s.policy = filepath.Join(s.out, "start")
 	if _, err := os.Stat(filepath.Join(s.policy, "model.safetensors")); err == nil {
 		return nil
 	}
-	stages := fmt.Sprintf("warmstart.stages=[{max_hops: 1, tokens: 2600000}, {max_hops: 3, tokens: %d}]", early)
-	_, err := s.command(ctx, time.Hour, "warmstart", "warmstart", "--out", s.policy, "--set", stages)
+	_, err := s.command(ctx, time.Hour, "warmstart", "warmstart", "--out", s.policy, "--set", "warmstart.stages="+stages)
 	return err
 }
 
