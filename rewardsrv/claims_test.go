@@ -229,6 +229,53 @@ func TestLongCallsKeepTheirClaim(t *testing.T) {
 	})
 }
 
+// slowClaims takes its time for every claim.
+type slowClaims struct {
+	Claims
+	latency time.Duration
+}
+
+func (c slowClaims) Claim(ctx context.Context, key string, over uint64) (uint64, bool, error) {
+	sleep(ctx, c.latency)
+	return c.Claims.Claim(ctx, key, over)
+}
+
+// TestClaimsAreMadeAhead: the judge is kept busy though claims take their time,
+// is never asked more than it may be, and steps wait for a slow one unclaimed.
+func TestClaimsAreMadeAhead(t *testing.T) {
+	for _, c := range []struct{ call, claim time.Duration }{{50 * time.Millisecond, 5 * time.Millisecond}, {10 * time.Second, 5 * time.Millisecond}} {
+		t.Run(c.call.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const slots = 16
+				s, claims := newStream(), newBucket()
+				var now, most atomic.Int32
+				grader := newScripted(func(ctx context.Context, _ rubric.Item) (Verdict, error) {
+					most.Store(max(most.Load(), now.Add(1)))
+					defer now.Add(-1)
+					sleep(ctx, c.call)
+					return Verdict{Value: 1}, nil
+				})
+				r := start(t, s, grader, func(config *Config, d *Deps) {
+					config.MaxInFlight, d.Claims = slots, slowClaims{claims.of("a"), c.claim}
+				})
+				for i := range 200 * slots {
+					s.digests <- digestOf("r", i, fmt.Sprint("query ", i))
+				}
+				time.Sleep(100*c.call + c.call/2)
+				synctest.Wait()
+				claimed := len(claims.held) - grader.total()
+				r.stop()
+				if n := grader.total(); n < 95*slots || most.Load() != slots {
+					t.Errorf("%d calls in the time of 100 by %d slots; at most %d at one time", n, slots, most.Load())
+				}
+				if c.call > time.Second && claimed > 0 {
+					t.Errorf("%d steps are claimed and wait", claimed)
+				}
+			})
+		})
+	}
+}
+
 // TestStoppedServerGivesItsClaimsBack: what it had in flight is labelled by the
 // other one at once, not after a lease.
 func TestStoppedServerGivesItsClaimsBack(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,12 +223,14 @@ func TestFullKeepsUp(t *testing.T) {
 		mu.Unlock()
 		return Verdict{Value: 1, Rationale: "good"}, nil
 	})
+	before := bare(scale(1, 5))
 	r := start(t, newStream(), grader, func(c *Config, d *Deps) {
 		d.Intake, d.Labels, d.Claims = home, home, home
 		c.MaxInFlight, c.MaxQueued, c.MaxQueuedBytes = 64, len(steps), 1<<30
 	})
 	await(t, "enough labels", func() bool { return r.Stats().Published >= uint64(float64(seconds+1)*ideal) })
 	r.stop()
+	after := bare(scale(1, 5))
 	// Between the first second, in which the queue fills, and the last.
 	calls = calls[int(ideal) : int(ideal)*(seconds+1)]
 	var busy time.Duration
@@ -239,6 +242,7 @@ func TestFullKeepsUp(t *testing.T) {
 	inFlight := busy.Seconds() / window.Seconds() // Little's law
 	t.Logf("%.0f labels/s over %.1f s, %.1f %% of %.0f; the judge took %.1f ms and had %.1f of 64 calls in flight on average",
 		rate, window.Seconds(), 100*rate/ideal, ideal, 1000*busy.Seconds()/float64(len(calls)), inFlight)
+	t.Logf("64 callers of that judge and nothing else made %.0f calls/s right before and %.0f right after", before, after)
 	// On a busy machine the judge's timers fire late too: what counts is that it
 	// never waits for the server.
 	if *full && inFlight < 0.95*64 {
@@ -247,6 +251,23 @@ func TestFullKeepsUp(t *testing.T) {
 }
 
 type call struct{ start, end time.Time }
+
+// bare is how many calls of 50 ms a second 64 callers make on this machine now.
+func bare(seconds int) float64 {
+	var calls atomic.Int64
+	var callers sync.WaitGroup
+	begun := time.Now()
+	for range 64 {
+		callers.Go(func() {
+			for time.Since(begun) < time.Duration(seconds)*time.Second {
+				time.Sleep(50 * time.Millisecond)
+				calls.Add(1)
+			}
+		})
+	}
+	callers.Wait()
+	return float64(calls.Load()) / time.Since(begun).Seconds()
+}
 
 // realistic is a digest of three passages of 600 characters.
 func realistic(rollout, step int) forager.TurnDigest {

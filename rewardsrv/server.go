@@ -79,6 +79,7 @@ type Server struct {
 	deps    Deps
 	judges  []judgeState
 	ledger  *ledger
+	slots   *slots
 	pause   pause
 	metrics *metrics
 	distil  *distiller // nil: no reward model is trained
@@ -109,8 +110,9 @@ func New(config Config, deps Deps) (*Server, error) {
 	for _, j := range judges {
 		s.judges = append(s.judges, judgeState{j, newPool(split(deps.Random))})
 	}
+	s.slots = newSlots(s.capacity)
 	var err error
-	if s.ledger, err = newLedger(config, s.capacity, func(reason string, turns int) { s.metrics.drop(reason, turns) }, deps.Now); err != nil {
+	if s.ledger, err = newLedger(config, s.slots.most, func(reason string, turns int) { s.metrics.drop(reason, turns) }, deps.Now); err != nil {
 		return nil, fmt.Errorf("reward server: %w", err)
 	}
 	if s.distil, err = newDistiller(config, judges, deps); err != nil {
@@ -137,7 +139,7 @@ type limiter interface {
 	Capacity() int
 }
 
-// capacity is how many steps may be in flight here.
+// capacity is how many judge calls may be under way here.
 func (s *Server) capacity() int {
 	n := s.config.MaxInFlight
 	for _, j := range s.judges {
@@ -183,7 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.distil != nil {
 		others.Go(func() { s.distil.run(ctx) })
 	}
-	for range s.config.MaxInFlight {
+	for range s.config.MaxInFlight + s.config.MaxInFlight/4 { // some get ready ahead, see slots
 		others.Go(func() { s.work(ctx, out) })
 	}
 	others.Wait()

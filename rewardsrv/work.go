@@ -32,7 +32,7 @@ func (s *Server) work(ctx context.Context, out chan<- forager.Annotation) {
 
 // process sees to it that nobody else labels the key, or has, and labels it.
 func (s *Server) process(ctx context.Context, w work, out chan<- forager.Annotation) {
-	key := w.item.Key
+	key, begun := w.item.Key, s.deps.Now()
 	if o, found, err := s.indexed(key); err != nil {
 		s.hold(ctx, w, fmt.Errorf("look a label up: %w", err))
 		return
@@ -50,11 +50,19 @@ func (s *Server) process(ctx context.Context, w work, out chan<- forager.Annotat
 		s.ledger.lost(key, revision)
 		return
 	}
+	h := hold(ctx, s.deps.Claims, key, revision, s.config.ClaimLease, nil)
+	if !s.slots.enter(ctx, s.deps.Now().Sub(begun)) {
+		s.release(h)
+		s.ledger.putBack(key, false)
+		return
+	}
 	if o, waiting, ok := s.ledger.known(key); ok { // came in before the claim was won
+		s.slots.leave(0)
+		h.keep()
 		s.answer(key, waiting, w.source, w.grader, o, out)
 		return
 	}
-	s.label(ctx, w, hold(ctx, s.deps.Claims, key, revision, s.config.ClaimLease, nil), out)
+	s.label(ctx, w, h, out)
 }
 
 // hold puts a key back because of something that is not the judge's fault, after
@@ -87,8 +95,10 @@ func (s *Server) release(h *held) {
 	}
 }
 
-// label puts one step to the judge and settles it, or puts it back.
+// label puts one step to the judge, in the slot that it was given, and settles it
+// or puts it back.
 func (s *Server) label(ctx context.Context, w work, h *held, out chan<- forager.Annotation) {
+	begun := s.deps.Now()
 	verdict, took, err := s.ask(ctx, w)
 	for try := 1; try < maxTries && errors.Is(err, ErrUnusable) && ctx.Err() == nil; try++ {
 		s.deps.Logger.Debug("no usable answer, asking again", "key", w.item.Key, "task", w.item.Task.ID, "error", err)
@@ -97,6 +107,7 @@ func (s *Server) label(ctx context.Context, w work, h *held, out chan<- forager.
 		verdict.Judgement.PromptTokens += cost.PromptTokens
 		verdict.Judgement.CompletionTokens += cost.CompletionTokens
 	}
+	s.slots.leave(s.deps.Now().Sub(begun))
 	key := w.item.Key
 	switch {
 	case err == nil || errors.Is(err, ErrUnusable) && ctx.Err() == nil:
