@@ -143,6 +143,7 @@ def main():
                     rows.append(row(name, rubric, audit(forager, name, rubric, address, args, args.out)))
                 if args.hostile:
                     attacks.append((name, attack(name, address)))
+                    (args.out / f"{name}-hostile.txt").write_text(attacks[-1][1])
     print(f"{compare.machine()}, {args.threads} threads, turns of {Path(args.tasks).name}\n")
     head = ["judge", "rubric", "labelled", "agreement with gold", "majority", "kappa", "AUC", "unreadable answers", "labels/s", "tokens in + out", "a label"]
     compare.table(head, rows)
