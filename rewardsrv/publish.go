@@ -10,6 +10,7 @@ import (
 const (
 	publishTimeout = 30 * time.Second // of one attempt
 	publishBytes   = 256 << 10        // of text in one batch: well below what a server takes as one message
+	publishLinger  = 20 * time.Millisecond
 )
 
 // publishAll publishes labels in batches until out is closed. Labels were paid
@@ -19,22 +20,30 @@ func (s *Server) publishAll(ctx context.Context, out <-chan forager.Annotation) 
 	graceful, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.config.ShutdownGrace, cancel) })()
-
 	for a := range out {
-		batch, size := []forager.Annotation{a}, annotationBytes(a)
-		for more := true; more && len(batch) < s.config.PublishBatch && size < publishBytes; {
-			select {
-			case a, open := <-out:
-				if more = open; open {
-					batch = append(batch, a)
-					size += annotationBytes(a)
-				}
-			default:
-				more = false
-			}
-		}
-		s.publish(graceful, batch)
+		s.publish(graceful, s.gather(a, out))
 	}
+}
+
+// gather makes a batch of what comes within a moment: a message for every label
+// would cost the stream, and all who follow it, several times as much work.
+func (s *Server) gather(first forager.Annotation, out <-chan forager.Annotation) []forager.Annotation {
+	batch, size := []forager.Annotation{first}, annotationBytes(first)
+	linger := time.NewTimer(publishLinger)
+	defer linger.Stop()
+	for len(batch) < s.config.PublishBatch && size < publishBytes {
+		select {
+		case a, open := <-out:
+			if !open {
+				return batch
+			}
+			batch = append(batch, a)
+			size += annotationBytes(a)
+		case <-linger.C:
+			return batch
+		}
+	}
+	return batch
 }
 
 // annotationBytes is about the text of an annotation.
