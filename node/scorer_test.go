@@ -46,7 +46,7 @@ func searched(tb testing.TB, key uint64, task string, queries ...string) forager
 	return g
 }
 
-// modelScorer scores with a model that has learned to like cities.
+// modelScorer scores with a model that has learned to like what was searched for.
 func modelScorer(tb testing.TB) *scorer {
 	tb.Helper()
 	config := rewardmodel.DefaultConfig()
@@ -56,12 +56,11 @@ func modelScorer(tb testing.TB) *scorer {
 		tb.Fatal(err)
 	}
 	for i := range 40 {
-		kind, label := "city", 1.0
+		q, found, label := fmt.Sprint("city ", i), fmt.Sprint("city ", i), 1.0
 		if i%2 == 1 {
-			kind, label = "river", 0
+			found, label = "nothing of the kind", 0
 		}
-		q := fmt.Sprint(kind, " ", i)
-		trainer.Add(rewardmodel.Example{Question: "What is it?", Query: q, Observation: "Title: " + q}, label)
+		trainer.Add(rewardmodel.Example{Question: "What is it?", Query: q, Observation: "Title: " + found}, label)
 	}
 	trainer.Train(40)
 	_, tok, err := builtin.Load()
@@ -116,17 +115,28 @@ func TestScorerScoresEverySearchTurn(t *testing.T) {
 	s.annotate(groups) // no intrinsic source
 }
 
-// The control deals out the same values, in the same way for the same groups.
+// The control deals out the same values, in the same way for the same groups, and
+// leaves those of other sources where they are.
 func TestShuffleKeepsTheValues(t *testing.T) {
-	values := func(shuffle bool) (list []float64) {
-		s := modelScorer(t)
-		s.shuffle = shuffle
+	values := func(deal bool) (list []float64) {
+		s := &scorer{source: "classification", seed: 1}
 		groups := []forager.Group{searched(t, 7, "t", "city Paris", "river Rhine"), searched(t, 8, "t", "river Po")}
-		s.annotate(groups)
+		n := 0.0
+		for g := range groups {
+			for i := range groups[g].Rollouts {
+				value, other := n, -1.0
+				groups[g].Rollouts[i].Annotations = []forager.Annotation{{Source: "classification", Value: &value}, {Source: "helpful", Value: &other}}
+				n++
+			}
+		}
+		if deal {
+			s.deal(groups)
+		}
 		for _, g := range groups {
 			for _, r := range g.Rollouts {
-				for _, a := range r.Annotations {
-					list = append(list, *a.Value)
+				list = append(list, *r.Annotations[0].Value)
+				if *r.Annotations[1].Value != -1 {
+					t.Error("a value of another source was dealt out")
 				}
 			}
 		}
@@ -136,9 +146,8 @@ func TestShuffleKeepsTheValues(t *testing.T) {
 	if slices.Equal(plain, shuffled) || !slices.Equal(shuffled, values(true)) {
 		t.Errorf("dealt out as %v, then as %v", shuffled, values(true))
 	}
-	slices.Sort(plain)
 	slices.Sort(shuffled)
-	if !slices.Equal(plain, shuffled) || plain[0] == plain[len(plain)-1] {
+	if !slices.Equal(plain, shuffled) {
 		t.Errorf("values %v became %v", plain, shuffled)
 	}
 }
