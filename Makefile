@@ -41,7 +41,7 @@ fresh: ## generated files are what their generators write
 	$(STAGE) "generated files" .ci/fresh
 
 bench: ## benchmarks of the data plane and the engine
-	$(GO) test -run '^$$' -bench . -benchtime 0.5s -benchmem ./batch ./bus ./replay ./cluster ./search ./policy/lm/...
+	$(GO) test -run '^$$' -bench . -benchtime 0.5s -benchmem ./batch ./bus ./replay ./cluster ./search ./policy/lm/... ./rewardsrv/...
 
 e2e: ## the real binary: train, kill -9 and resume, one role a process
 	$(STAGE) "end to end" $(GO) test -tags e2e -count 1 -timeout 10m -v ./e2e

@@ -74,7 +74,10 @@ func (s *server) add(name string, m *lm.Model) error {
 	go func() { ended <- engine.Run(ctx) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held[name] = &heldWeights{engine: engine, stop: func() { cancel(); <-ended }}
+	s.held[name] = &heldWeights{engine: engine, stop: func() {
+		cancel()
+		<-ended
+	}}
 	s.most = max(s.most, len(s.held))
 	return nil
 }

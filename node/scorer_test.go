@@ -360,7 +360,7 @@ func TestIntrinsicSourceNeedsSomebodyToGiveIt(t *testing.T) {
 		ok     bool
 	}{
 		"labels":          {func(c *Config) { c.Reward.Intrinsic.Source = "helpful" }, true},
-		"misspelt labels": {func(c *Config) { c.Reward.Intrinsic.Source = "helpfull" }, false},
+		"misspelt labels": {func(c *Config) { c.Reward.Intrinsic.Source = "helpfu" }, false},
 		"no model":        {func(c *Config) { c.Reward.Intrinsic.Source = "ranking" }, false},
 		"a model": {func(c *Config) {
 			c.Reward.Intrinsic.Source, c.Judge.RewardModel.Kind = "ranking", rewardmodel.Ranking

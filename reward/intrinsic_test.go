@@ -45,7 +45,7 @@ func TestCombineIsONI(t *testing.T) {
 	// Reward-free: c_ext = 0. The transform comes before the coefficient.
 	config.ExtrinsicCoefficient, config.Transforms = 0, map[string]Transform{"helpful": {Scale: 2, Bias: -1}}
 	episode.Annotations = []forager.Annotation{label(0, "helpful", 1, 1), label(1, "helpful", 0, 1), label(2, "helpful", 0, 1)}
-	if c := recipe(t, config).Combine(episode, 0); math.Abs(c.Total-(0.4-0.4-0.4/8)) > 1e-15 {
+	if c := recipe(t, config).Combine(episode, 0); math.Abs(c.Total-(-0.4/8)) > 1e-15 {
 		t.Errorf("reward-free: %+v", c)
 	}
 }

@@ -58,8 +58,8 @@ func critical(ctx context.Context, args []string) error {
 			fmt.Fprintf(os.Stderr, "round %d, judge %s: %.3f\n", round+1, m, p.speed)
 		}
 	}
-	fmt.Printf("Learner steps a second with the reward server, over those without, %d pairs of runs of %d steps each:\n\n", *rounds, *steps-*skip)
-	fmt.Println("| judge | min | median | max | within 5 % | processor time of all roles, median | judge calls |\n|---|---:|---:|---:|---|---:|---:|")
+	fmt.Fprintf(os.Stdout, "Learner steps a second with the reward server, over those without, %d pairs of runs of %d steps each:\n\n", *rounds, *steps-*skip)
+	fmt.Fprintln(os.Stdout, "| judge | min | median | max | within 5 % | processor time of all roles, median | judge calls |\n|---|---:|---:|---:|---|---:|---:|")
 	failed := false
 	for _, m := range moods {
 		var speeds, costs []float64
@@ -70,7 +70,7 @@ func critical(ctx context.Context, args []string) error {
 		s := spreadOf(speeds)
 		within := s.median >= 0.95
 		failed = failed || !within
-		fmt.Printf("| %s | %s | %s | %.3f | %d |\n", m, s, map[bool]string{true: "yes", false: "no"}[within], spreadOf(costs).median, calls)
+		fmt.Fprintf(os.Stdout, "| %s | %s | %s | %.3f | %d |\n", m, s, map[bool]string{true: "yes", false: "no"}[within], spreadOf(costs).median, calls)
 	}
 	if failed {
 		return errors.New("a judge slows the learner down by more than 5 %")

@@ -145,12 +145,12 @@ func (s *study) compare(ctx context.Context) error {
 			fmt.Fprintf(os.Stderr, "seed %d, %s: %s steps to %.2f, at the end %.3f\n", seed, a.name, s.shown(s.reached(curve)), s.target, curve[len(curve)-1])
 		}
 	}
-	fmt.Printf("Learner steps until %.2f of the training questions are answered right (mean over %d steps), at most %d:\n\n", s.target, s.window, s.steps)
+	fmt.Fprintf(os.Stdout, "Learner steps until %.2f of the training questions are answered right (mean over %d steps), at most %d:\n\n", s.target, s.window, s.steps)
 	header, rule := "| recipe |", "|---|"
 	for seed := 1; seed <= s.seeds; seed++ {
 		header, rule = header+fmt.Sprintf(" seed %d |", seed), rule+"---:|"
 	}
-	fmt.Println(header + " times as fast: min | median | max | final exact match, median |\n" + rule + "---:|---:|---:|---:|")
+	fmt.Fprintln(os.Stdout, header+" times as fast: min | median | max | final exact match, median |\n"+rule+"---:|---:|---:|---:|")
 	for i, a := range s.arms {
 		row := "| " + a.name + " |"
 		var ratios, last []float64
@@ -160,9 +160,9 @@ func (s *study) compare(ctx context.Context) error {
 			ratios = append(ratios, float64(s.reached(curves[0][seed]))/float64(steps))
 			last = append(last, curve[len(curve)-1])
 		}
-		fmt.Printf("%s %s | %.3f |\n", row, spreadOf(ratios), spreadOf(last).median)
+		fmt.Fprintf(os.Stdout, "%s %s | %.3f |\n", row, spreadOf(ratios), spreadOf(last).median)
 	}
-	fmt.Printf("\nA run that does not get there counts as %d steps.\n", s.steps)
+	fmt.Fprintf(os.Stdout, "\nA run that does not get there counts as %d steps.\n", s.steps)
 	return os.WriteFile(filepath.Join(s.out, "curves.svg"), s.chart(curves).SVG(), 0o644)
 }
 

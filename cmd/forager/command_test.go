@@ -64,7 +64,7 @@ func TestMistakes(t *testing.T) {
 		{"labels audit --set judge.judge=none", 1, "name one with --judge-url"},
 		{"labels audit --model tiny", 1, "endpoints is empty"},
 		{"labels rubric check", 2, "takes one rubric"},
-		{"labels rubric check helpfull", 1, "nearest name is helpfulness"},
+		{"labels rubric check helpfulnes", 1, "nearest name is helpfulness"},
 		{"labels rubric check " + broken, 1, "broken.jsonl:"},
 		{"eval --run-dir a --policy b", 2, "give one"},
 		{"actor", 1, "--run"},

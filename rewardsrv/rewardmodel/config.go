@@ -14,7 +14,9 @@ const (
 // Config is the settings of a reward model. All but Kind and LearningRate
 // are ONI's unless they say otherwise.
 type Config struct {
-	// Kind is classification (labels of single turns) or ranking (preferences between two turns).
+	// Kind is classification (labels of single turns) or ranking (preferences
+	// between two turns). The reward server also takes none, and retrieval, the
+	// table of labels itself; both train nothing.
 	Kind Kind `mapstructure:"kind"`
 	// Threshold is the probability above which a turn is rewarded by a classification model, 0 to 1:
 	// the higher, the sparser the reward.
