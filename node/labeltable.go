@@ -8,7 +8,7 @@ import (
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/bus"
-	"github.com/forager-rl/forager/reward"
+	"github.com/forager-rl/forager/rewardsrv"
 )
 
 const (
@@ -81,7 +81,8 @@ func (t *labelTable) find(task string, turn forager.Turn, earlier []string) (for
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, by := range t.authorities {
-		for _, key := range []string{labelKey(by, task, turn, nil), labelKey(by, task, turn, earlier)} {
+		for _, queries := range [][]string{nil, earlier} { // rubrics with a history look at the queries before
+			key := rewardsrv.TurnKey(by.rubric, by.judge, task, turn.Text, turn.ObservationKey, queries)
 			label, ok := t.young[key]
 			if !ok {
 				label, ok = t.old[key]
@@ -93,14 +94,4 @@ func (t *labelTable) find(task string, turn forager.Turn, earlier []string) (for
 		}
 	}
 	return forager.Annotation{}, false
-}
-
-// labelKey is the key that the reward server gives a step; earlier counts with
-// rubrics that look at the queries before it.
-func labelKey(by authority, task string, turn forager.Turn, earlier []string) string {
-	parts := []string{by.rubric, by.judge, task, reward.Normalize(turn.Text), turn.ObservationKey}
-	for _, query := range earlier {
-		parts = append(parts, reward.Normalize(query))
-	}
-	return forager.Digest(parts...)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/policy/builtin"
 	"github.com/forager-rl/forager/reward"
+	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
 	"github.com/forager-rl/forager/rundir"
 )
@@ -241,7 +242,7 @@ func TestLabelTable(t *testing.T) {
 	}
 	by := authority{"rule", "r1"}
 	add := func(i int, source string, v *float64) {
-		table.add(&forager.Annotation{Source: source, Value: v, Key: labelKey(by, "t", turn(i), nil), Judge: by.judge, Rubric: by.rubric})
+		table.add(&forager.Annotation{Source: source, Value: v, Key: rewardsrv.TurnKey(by.rubric, by.judge, "t", turn(i).Text, turn(i).ObservationKey, nil), Judge: by.judge, Rubric: by.rubric})
 	}
 	add(100, "other", &value)
 	add(101, "helpful", nil)
@@ -263,7 +264,7 @@ func TestLabelTable(t *testing.T) {
 		t.Errorf("%d labels are kept, want 20", found)
 	}
 	by.rubric = "history"
-	table.add(&forager.Annotation{Source: "helpful", Value: &value, Key: labelKey(by, "t", turn(1), []string{"Before"}), Judge: by.judge, Rubric: by.rubric})
+	table.add(&forager.Annotation{Source: "helpful", Value: &value, Key: rewardsrv.TurnKey(by.rubric, by.judge, "t", turn(1).Text, turn(1).ObservationKey, []string{"Before"}), Judge: by.judge, Rubric: by.rubric})
 	if _, ok := table.find("t", turn(1), []string{"before!"}); !ok {
 		t.Error("a label that depends on earlier queries is not found")
 	}
