@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	publishTimeout = 30 * time.Second // of one attempt
-	publishBytes   = 256 << 10        // of text in one batch: well below what a server takes as one message
-	publishLinger  = 20 * time.Millisecond
+	publishTimeout = 30 * time.Second     // of one attempt
+	publishBytes   = 256 << 10            // of text in one batch: well below what a server takes as one message
+	publishLinger  = 2 * time.Millisecond // a killed server loses the labels of this time
 )
 
 // publishAll publishes labels in batches until out is closed. Labels were paid
