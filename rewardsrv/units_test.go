@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -15,11 +16,14 @@ import (
 func TestPairs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, compared := newStream(), map[string]string{}
+		var mu sync.Mutex // of compared: several workers ask
 		grader := newScripted(func(_ context.Context, item rubric.Item) (Verdict, error) {
 			if item.Other == nil || item.Other.Query == item.Query {
 				t.Errorf("%s is compared with %+v", item.Query, item.Other)
 				return Verdict{}, ErrUnusable
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			compared[item.Query] = item.Other.Query
 			return Verdict{Value: 0.5}, nil
 		})
