@@ -90,7 +90,7 @@ func TestNATSThatDoesNotAnswer(t *testing.T) {
 	cfg.Bus.ConnectTimeout = 200 * time.Millisecond
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err := RunRoles(ctx, cfg, RoleOptions{Roles: []Role{RoleActor}, Dir: filepath.Join(t.TempDir(), "run"), Logger: testLogger(t)})
+	err := RunRoles(ctx, cfg, RoleOptions{Roles: []forager.Role{forager.RoleActor}, Dir: filepath.Join(t.TempDir(), "run"), Logger: testLogger(t)})
 	if err == nil || !strings.Contains(err.Error(), "nats://127.0.0.1:1") {
 		t.Errorf("error is %v", err)
 	}

@@ -59,7 +59,7 @@ func ownBus(dir *rundir.Dir, scratch string) (url string, err error) {
 		return "", forager.WithHint(fmt.Errorf("bus of run %s: %w", dir.ID(), forager.ErrNotFound),
 			"name its NATS server with --nats nats://host:4222")
 	}
-	unlock, err := dir.Lock(string(RoleNATS))
+	unlock, err := dir.Lock(string(forager.RoleNATS))
 	if errors.Is(err, forager.ErrInUse) {
 		return bus.Address(store)
 	}

@@ -33,7 +33,7 @@ func TestReadLabels(t *testing.T) {
 		t.Errorf("a run without a bus: %v", err)
 	}
 
-	unlock, err := dir.Lock(string(RoleNATS))
+	unlock, err := dir.Lock(string(forager.RoleNATS))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestReadLabels(t *testing.T) {
 			t.Errorf("%s: %+v, %v", state, got, err)
 		}
 	}
-	if unlock, err := dir.Lock(string(RoleNATS)); err != nil {
+	if unlock, err := dir.Lock(string(forager.RoleNATS)); err != nil {
 		t.Errorf("reading keeps the run from being resumed: %v", err)
 	} else if err := unlock(); err != nil {
 		t.Error(err)

@@ -21,20 +21,6 @@ import (
 	"github.com/forager-rl/forager/rundir"
 )
 
-// Role is a service that a process can play.
-type Role string
-
-// The roles. A process with the nats role carries the bus for all others.
-const (
-	RoleNATS         Role = "nats"
-	RoleCluster      Role = "cluster"
-	RoleReplay       Role = "replay"
-	RoleRewardServer Role = "rewardsrv"
-	RoleRetriever    Role = "retriever"
-	RoleLearner      Role = "learner"
-	RoleActor        Role = "actor"
-)
-
 // StepUpdate tells a person how training goes.
 type StepUpdate struct {
 	learner.StepMetrics
@@ -141,13 +127,13 @@ func (p *process) dataset() (*dataset, error) {
 func unpredictable() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
 // startRole starts one role and waits until it can be used.
-func (p *process) startRole(ctx context.Context, role Role) error {
-	start := map[Role]func(context.Context) error{
-		RoleCluster:      p.startCluster,
-		RoleReplay:       p.startReplay,
-		RoleRewardServer: p.startRewardServer,
-		RoleRetriever:    p.startRetriever,
-		RoleActor:        p.startActors,
+func (p *process) startRole(ctx context.Context, role forager.Role) error {
+	start := map[forager.Role]func(context.Context) error{
+		forager.RoleCluster:      p.startCluster,
+		forager.RoleReplay:       p.startReplay,
+		forager.RoleRewardServer: p.startRewardServer,
+		forager.RoleRetriever:    p.startRetriever,
+		forager.RoleActor:        p.startActors,
 	}[role]
 	if start == nil {
 		return fmt.Errorf("unknown role %q", role)
@@ -162,7 +148,7 @@ func (p *process) startRole(ctx context.Context, role Role) error {
 
 // RoleOptions says how to run roles in a process of their own.
 type RoleOptions struct {
-	Roles []Role
+	Roles []forager.Role
 	// Dir is the run directory; roles on one machine may share it. It is made
 	// when absent, and its last element is the run id.
 	Dir    string
@@ -179,7 +165,7 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	if slices.Contains(o.Roles, RoleActor) || slices.Contains(o.Roles, RoleLearner) {
+	if slices.Contains(o.Roles, forager.RoleActor) || slices.Contains(o.Roles, forager.RoleLearner) {
 		if err := cfg.validateTraining(); err != nil {
 			return err
 		}
@@ -187,7 +173,7 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	if o.Dir == "" {
 		return forager.WithHint(errors.New("no directory for the role's state"), "name the run with --run ID or its folder with --dir runs/ID")
 	}
-	if cfg.Bus.URL == "" && !slices.Contains(o.Roles, RoleNATS) {
+	if cfg.Bus.URL == "" && !slices.Contains(o.Roles, forager.RoleNATS) {
 		return forager.WithHint(errors.New("no NATS server is named"), "give its address with --nats nats://host:4222, or start one with: forager nats")
 	}
 	dir, err := openOrCreate(o.Dir)
@@ -206,8 +192,8 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 			}
 			defer func() { _ = unlock() }()
 		}
-		embedded = embedded || role == RoleNATS
-		learns = learns || role == RoleLearner
+		embedded = embedded || role == forager.RoleNATS
+		learns = learns || role == forager.RoleLearner
 	}
 	p, err := newProcess(cfg, dir, o.Logger, o.Observer)
 	if err != nil {
@@ -240,16 +226,16 @@ func stopContext(ctx context.Context, stop <-chan struct{}) (context.Context, co
 }
 
 // stateful roles own files; two processes must not.
-func stateful(r Role) bool {
+func stateful(r forager.Role) bool {
 	switch r {
-	case RoleNATS, RoleCluster, RoleReplay, RoleLearner:
+	case forager.RoleNATS, forager.RoleCluster, forager.RoleReplay, forager.RoleLearner:
 		return true
 	}
 	return false
 }
 
 // play starts the roles and waits for the end.
-func (p *process) play(ctx, running context.Context, roles []Role, learns bool) error {
+func (p *process) play(ctx, running context.Context, roles []forager.Role, learns bool) error {
 	if err := p.startAdmin(running); err != nil {
 		return err
 	}
@@ -257,9 +243,9 @@ func (p *process) play(ctx, running context.Context, roles []Role, learns bool) 
 	for _, role := range roles {
 		names = append(names, string(role))
 		switch role {
-		case RoleNATS:
+		case forager.RoleNATS:
 			p.observer.notice("NATS with JetStream at %s", p.bus.URL())
-		case RoleLearner:
+		case forager.RoleLearner:
 		default:
 			if err := p.startRole(running, role); err != nil {
 				return err

@@ -155,7 +155,7 @@ func (p *process) startRetriever(ctx context.Context) error {
 		return errors.Join(server.Run(ctx), shut())
 	})
 	return p.cluster.Register(ctx, cluster.Service{
-		Name: retrieverService, Instance: p.name, Role: string(RoleRetriever), Address: "http://" + reachable(address),
+		Name: retrieverService, Instance: p.name, Role: string(forager.RoleRetriever), Address: "http://" + reachable(address),
 	}, 0)
 }
 

@@ -50,7 +50,7 @@ func Train(ctx context.Context, cfg Config, o TrainOptions) (TrainResult, error)
 		return result, err
 	}
 	result.Dir = dir.Path()
-	for _, role := range []string{"train", string(RoleNATS), string(RoleCluster), string(RoleReplay), string(RoleLearner)} {
+	for _, role := range []string{"train", string(forager.RoleNATS), string(forager.RoleCluster), string(forager.RoleReplay), string(forager.RoleLearner)} {
 		unlock, err := dir.Lock(role)
 		if err != nil {
 			return result, err
@@ -132,12 +132,12 @@ func (p *process) trainAll(ctx context.Context, stop <-chan struct{}) (finished 
 	if err := p.startAdmin(ctx); err != nil {
 		return false, err
 	}
-	for _, role := range []Role{RoleCluster, RoleReplay, RoleRewardServer, RoleRetriever} {
+	for _, role := range []forager.Role{forager.RoleCluster, forager.RoleReplay, forager.RoleRewardServer, forager.RoleRetriever} {
 		if err := p.startRole(ctx, role); err != nil {
 			return false, err
 		}
 	}
-	finished, err = p.learn(learning, func(context.Context) error { return p.startRole(ctx, RoleActor) })
+	finished, err = p.learn(learning, func(context.Context) error { return p.startRole(ctx, forager.RoleActor) })
 	if learning.Err() != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
 		err = nil // told to stop before the first step
 	}

@@ -115,7 +115,7 @@ func (c RewardModelConfig) validate() error {
 // DefaultConfig is the rule judge, no reward model, and bounds that keep the
 // server's memory under about 300 MB.
 func DefaultConfig() Config {
-	model := RewardModelConfig{PublishInterval: 15 * time.Second, MaxShare: 0.1, Config: rewardmodel.DefaultConfig()}
+	model := RewardModelConfig{PublishInterval: 15 * time.Second, MaxShare: 0.05, Config: rewardmodel.DefaultConfig()}
 	model.Kind = ModelNone
 	return Config{
 		Judge:           JudgeRule,

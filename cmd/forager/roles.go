@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/node"
 )
 
 // role is a command that runs one role in this process.
 type role struct {
-	name      node.Role
+	name      forager.Role
 	short     string
 	shortcuts []shortcut
 }
@@ -23,15 +24,15 @@ var natsFlag = shortcut{"nats", "bus.url", "`URL` of the message bus"}
 func (a *app) roles() []*cobra.Command {
 	var commands []*cobra.Command
 	for _, r := range []role{
-		{node.RoleNATS, "Run the message bus", []shortcut{{"listen", "bus.listen", "`address` to listen on"}}},
-		{node.RoleCluster, "Run the Raft group that keeps the run's facts", []shortcut{natsFlag}},
-		{node.RoleReplay, "Store rollouts and serve them to the learner", []shortcut{natsFlag}},
-		{node.RoleRewardServer, "Label search turns as they come", []shortcut{natsFlag}},
-		{node.RoleRetriever, "Serve search over HTTP", []shortcut{
+		{forager.RoleNATS, "Run the message bus", []shortcut{{"listen", "bus.listen", "`address` to listen on"}}},
+		{forager.RoleCluster, "Run the Raft group that keeps the run's facts", []shortcut{natsFlag}},
+		{forager.RoleReplay, "Store rollouts and serve them to the learner", []shortcut{natsFlag}},
+		{forager.RoleRewardServer, "Label search turns as they come", []shortcut{natsFlag}},
+		{forager.RoleRetriever, "Serve search over HTTP", []shortcut{
 			natsFlag, {"listen", "search.server.listen", "`address` to listen on"}, {"corpus", "data.corpus", "`file` of passages"}}},
-		{node.RoleLearner, "Train on rollouts and publish weights", []shortcut{
+		{forager.RoleLearner, "Train on rollouts and publish weights", []shortcut{
 			natsFlag, {"steps", "learner.steps", "learner `steps` of the run"}, {"policy", "policy.path", "`folder` of the policy to start from"}}},
-		{node.RoleActor, "Play search episodes", []shortcut{
+		{forager.RoleActor, "Play search episodes", []shortcut{
 			natsFlag, {"actors", "actor.count", "`number` of actors in this process"}}},
 	} {
 		commands = append(commands, a.role(r))
@@ -48,10 +49,10 @@ All roles of a run get the same settings. Roles on one machine may share the run
 directory. Ctrl-C ends the role in order, a second one at once.`,
 		Example: fmt.Sprintf("  forager %s --nats nats://127.0.0.1:4222 --run trial", r.name),
 	}
-	if r.name == node.RoleNATS {
+	if r.name == forager.RoleNATS {
 		cmd.Example = "  forager nats --listen 127.0.0.1:4222 --run trial"
 	}
-	if r.name == node.RoleRetriever {
+	if r.name == forager.RoleRetriever {
 		cmd.Long += `
 
 Without --nats it serves the corpus by itself, to any client of POST /retrieve.`
@@ -72,9 +73,9 @@ Without --nats it serves the corpus by itself, to any client of POST /retrieve.`
 		ctx, interrupt := watch(cmd.Context(), a.signals(), drain, a.exit)
 		defer interrupt.close()
 		options := node.RoleOptions{
-			Roles: []node.Role{r.name}, Logger: logger(a.stderr, level()), Observer: p.observer(), Stop: interrupt.stop,
+			Roles: []forager.Role{r.name}, Logger: logger(a.stderr, level()), Observer: p.observer(), Stop: interrupt.stop,
 		}
-		if r.name == node.RoleRetriever && cfg.Bus.URL == "" { // for others than a run of ours
+		if r.name == forager.RoleRetriever && cfg.Bus.URL == "" { // for others than a run of ours
 			return interrupt.result(node.ServeRetriever(ctx, cfg.Config, options))
 		}
 		if options.Dir, err = roleFolder(*dir, cfg.Run); err != nil {
