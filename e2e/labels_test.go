@@ -28,7 +28,8 @@ var full = flag.Bool("full", false, "measure with the full numbers of the docume
 // TestLabelsPaidOnce labels 20 digests of each step with two reward servers in
 // processes of their own. One is killed while it works and started again. Every
 // step must have one paid label, and the judge must have been asked once for each,
-// and again only for what was in flight at the kill.
+// and again only for what was in flight at the kill: asked, or answered and not yet
+// on the stream.
 //
 //	go test -tags e2e -run LabelsPaidOnce -full -v ./e2e    # 100,000 digests of 5,000 steps
 func TestLabelsPaidOnce(t *testing.T) {
@@ -57,13 +58,16 @@ func TestLabelsPaidOnce(t *testing.T) {
 	doomed.awaitLine("rewardsrv ready", time.Minute)
 
 	home := joinBus(t, url, "labels")
-	offer(t, home, offered, 0)
+	most := offered[:steps*3/4] // the others come when the killed server is back
+	offer(t, home, most, 0)
 	doomed.await("half of the labels", 2*time.Minute, func() bool { return judgeA.Calls()+judgeB.Calls() > steps/2 && judgeA.Calls() > inFlight })
 	doomed.kill()
 	again, judgeC := server("server a again")
+	again.awaitLine("rewardsrv ready", time.Minute)
 	for round := 1; round < rounds; round++ {
 		offer(t, home, offered, round)
 	}
+	offer(t, home, offered[len(most):], rounds)
 	again.await("a label for every step", 3*time.Minute, func() bool {
 		info, err := home.StreamInfo(t.Context(), bus.Digests)
 		return err == nil && info.Messages == 0 && len(paidLabels(t, home)) == steps
@@ -82,10 +86,10 @@ func TestLabelsPaidOnce(t *testing.T) {
 	if calls != steps+lost {
 		t.Errorf("%d judge calls, want %d and the %d that the killed server had not published", calls, steps, lost)
 	}
-	if lost > inFlight {
-		t.Errorf("%d calls were lost with the killed server, at most %d were in flight", lost, inFlight)
+	if lost > 2*inFlight {
+		t.Errorf("%d calls were lost with the killed server, which asks for %d at one time", lost, inFlight)
 	}
-	if judgeB.Calls() == 0 || *full && judgeC.Calls() == 0 { // with few steps the other one is done before it is back
+	if judgeB.Calls() == 0 || judgeC.Calls() == 0 {
 		t.Errorf("calls of the servers: %d, %d and %d: one had nothing to do", judgeA.Calls(), judgeB.Calls(), judgeC.Calls())
 	}
 	t.Logf("%d digests of %d steps: %d judge calls, %d of them in flight at kill -9; hit rate %.2f %%",
