@@ -58,6 +58,9 @@ func TestRedirectedAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if i := info(t, learning, Credits); i.Messages != 6 { // five credits, and the ack of a rollout
+		t.Errorf("credits: %+v, want 6 messages", i)
+	}
 	if got := take(t, playing, Credits, 5); slices.ContainsFunc(got, func(m *Message) bool { return string(m.Data) != "credit" }) {
 		t.Error("a forged credit came through")
 	}
