@@ -25,6 +25,11 @@ func issue(t testing.TB) installation {
 	if _, err := security.Issue(security.IssueOptions{Dir: dir, Validity: 30 * day, AuthorityValidity: 60 * day, Now: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
+	return load(t, dir)
+}
+
+func load(t testing.TB, dir string) installation {
+	t.Helper()
 	all := installation{}
 	for _, role := range security.Roles() {
 		var err error

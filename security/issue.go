@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -162,8 +163,9 @@ func (i *issuer) issueRole(role forager.Role, users map[forager.Role][]string) e
 	if err := i.same(i.path(role, tokenFile), i.token, true); err != nil {
 		return err
 	}
-	hosts := i.hosts(role)
-	if !i.stays(role, hosts) {
+	held, usable := i.held(role)
+	hosts := i.hosts(role, held)
+	if !usable || len(hosts) > len(held) {
 		certificate, key, err := i.authority.issue(role, hosts, i.Now, i.Validity)
 		if err != nil {
 			return err
@@ -183,37 +185,40 @@ func (i *issuer) issueRole(role forager.Role, users map[forager.Role][]string) e
 	return nil
 }
 
-// hosts are the names that a role's certificate holds.
-func (i *issuer) hosts(role forager.Role) []string {
-	hosts := append([]string{string(role), "forager-" + string(role), "localhost", "127.0.0.1", "::1"}, i.Hosts[""]...)
-	hosts = append(hosts, i.Hosts[role]...)
+// hosts are the names that a role's certificate is to hold: those that it has are
+// kept.
+func (i *issuer) hosts(role forager.Role, held []string) []string {
+	hosts := append([]string{string(role), "forager-" + string(role), "localhost", "127.0.0.1", "::1"}, held...)
+	for _, h := range append(slices.Clone(i.Hosts[""]), i.Hosts[role]...) {
+		if ip := net.ParseIP(h); ip != nil {
+			h = ip.String() // as certificates give it back
+		}
+		hosts = append(hosts, h)
+	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
 }
 
-// stays reports whether a role's certificate can be used as it is.
-func (i *issuer) stays(role forager.Role, hosts []string) bool {
+// held gives the names that a role's certificate holds, and whether it can stay.
+func (i *issuer) held(role forager.Role) (names []string, usable bool) {
 	certificate, err := os.ReadFile(i.path(role, certificateFile))
 	if err != nil {
-		return false
-	}
-	key, err := os.ReadFile(i.path(role, keyFile))
-	if err != nil {
-		return false
+		return nil, false
 	}
 	c, err := parseOne(certificate)
 	if err != nil || c.CheckSignatureFrom(i.authority.certificate) != nil || c.Subject.CommonName != string(role) {
-		return false
+		return nil, false
 	}
-	private, err := decodeKey(key)
-	if err != nil || !private.PublicKey.Equal(c.PublicKey) || c.NotAfter.Before(i.Now.Add(renewBefore)) {
-		return false
-	}
-	held := slices.Clone(c.DNSNames)
+	names = slices.Clone(c.DNSNames)
 	for _, ip := range c.IPAddresses {
-		held = append(held, ip.String())
+		names = append(names, ip.String())
 	}
-	return !slices.ContainsFunc(hosts, func(h string) bool { return !slices.Contains(held, h) })
+	data, err := os.ReadFile(i.path(role, keyFile))
+	if err != nil {
+		return names, false
+	}
+	key, err := decodeKey(data)
+	return names, err == nil && key.PublicKey.Equal(c.PublicKey) && c.NotAfter.After(i.Now.Add(renewBefore))
 }
 
 // findSeed reads the nkey of a role, or makes it, and gives its public part.

@@ -294,3 +294,11 @@ func list(roles []forager.Role) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Files names the files of a role's folder.
+func Files(role forager.Role) []string {
+	if role == forager.RoleNATS {
+		return []string{authorityFile, certificateFile, keyFile, tokenFile, usersFile}
+	}
+	return []string{authorityFile, certificateFile, keyFile, tokenFile, seedFile}
+}
