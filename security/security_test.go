@@ -308,32 +308,31 @@ func TestBearer(t *testing.T) {
 }
 
 // shake makes a TLS connection between two sides and gives the error of each.
-func shake(t *testing.T, server, client *tls.Config) (error, error) {
+func shake(t *testing.T, server, client *tls.Config) (serving, asking error) {
 	t.Helper()
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
-	for _, c := range []net.Conn{a, b} {
-		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer listener.Close()
+	deadline := time.Now().Add(5 * time.Second)
 	served := make(chan error, 1)
 	go func() {
-		conn := tls.Server(a, server)
-		err := conn.Handshake()
+		conn, err := listener.Accept()
 		if err == nil {
-			_, err = conn.Write([]byte("x")) // TLS 1.3: the client may learn of a refusal only now
+			err = conn.SetDeadline(deadline)
+			defer conn.Close()
 		}
-		_ = a.Close()
+		if err == nil { // TLS 1.3: the client may learn of a refusal only after the handshake
+			_, err = tls.Server(conn, server).Write([]byte("x"))
+		}
 		served <- err
 	}()
-	conn := tls.Client(b, client)
-	err := conn.Handshake()
+	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{Deadline: deadline}, Config: client}).DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err == nil {
 		_, err = io.ReadFull(conn, make([]byte, 1))
+		_ = conn.Close()
 	}
-	_ = b.Close()
 	return <-served, err
 }
 
