@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"syscall"
@@ -15,12 +16,16 @@ import (
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/bus"
+	"github.com/forager-rl/forager/security"
 )
 
 // startAdmin serves /metrics, /healthz and /status.
 func (p *process) startAdmin(ctx context.Context) error {
 	if p.cfg.Admin.Listen == "" {
 		return nil
+	}
+	if err := security.CheckListen(p.cfg.Admin.Listen, p.credentials, p.cfg.Security.AllowPlain); err != nil {
+		return fmt.Errorf("admin server: %w", err)
 	}
 	listener, err := net.Listen("tcp", p.cfg.Admin.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -34,10 +39,18 @@ func (p *process) startAdmin(ctx context.Context) error {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /status", p.status)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	server := &http.Server{
+		Handler: security.Bearer(p.credentials.Token(), mux), TLSConfig: p.credentials.Server(),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		ErrorLog: slog.NewLogLogger(p.logger.Handler(), slog.LevelDebug),
+	}
+	serve := server.Serve
+	if server.TLSConfig != nil {
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	p.group.start(ctx, "admin server", func(ctx context.Context) error {
 		failed := make(chan error, 1)
-		go func() { failed <- server.Serve(listener) }()
+		go func() { failed <- serve(listener) }()
 		select {
 		case err := <-failed:
 			return err
@@ -47,7 +60,7 @@ func (p *process) startAdmin(ctx context.Context) error {
 			return err
 		}
 	})
-	p.observer.notice("metrics and status at http://%s/metrics and /status", listener.Addr())
+	p.observer.notice("metrics and status at %s/metrics and /status", webAddress(p.credentials, listener.Addr()))
 	return nil
 }
 

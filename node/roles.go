@@ -143,7 +143,11 @@ func (p *process) startRetriever(ctx context.Context) error {
 	}
 	p.observer.phase("index", 1, 1)
 	registry := prometheus.NewRegistry() // served by the retriever itself
-	server, err := search.NewServer(p.cfg.Search.Server, index, passages, p.logger, registry)
+	serving, err := retrieverServer(&p.cfg, p.credentials)
+	if err != nil {
+		return errors.Join(err, shut())
+	}
+	server, err := search.NewServer(serving, index, passages, p.logger, registry)
 	if err != nil {
 		return errors.Join(err, shut())
 	}
@@ -155,7 +159,7 @@ func (p *process) startRetriever(ctx context.Context) error {
 		return errors.Join(server.Run(ctx), shut())
 	})
 	return p.cluster.Register(ctx, cluster.Service{
-		Name: retrieverService, Instance: p.name, Role: string(forager.RoleRetriever), Address: "http://" + reachable(address),
+		Name: retrieverService, Instance: p.name, Role: string(forager.RoleRetriever), Address: webAddress(p.credentials, address),
 	}, 0)
 }
 
@@ -187,7 +191,7 @@ func (p *process) retriever(ctx context.Context) (search.Retriever, error) {
 			return nil, err
 		}
 	}
-	client, err := search.NewHTTPRetriever(cfg)
+	client, err := search.NewHTTPRetriever(retrieverClient(cfg, p.credentials))
 	if err != nil {
 		return nil, err
 	}

@@ -21,9 +21,9 @@ import (
 
 // Names on the bus.
 const (
-	serviceCluster = "cluster"
-	serviceReplay  = "replay"
-	topicWeights   = "weights"
+	serviceCluster = bus.ServiceCluster
+	serviceReplay  = bus.ServiceReplay
+	topicWeights   = bus.TopicWeights
 
 	retrieverService = "retriever" // registered with the cluster
 )
