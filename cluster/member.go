@@ -24,8 +24,8 @@ type Member struct {
 	// Policy is the policy version that it plays, or has published; nil when it
 	// does neither.
 	Policy *forager.Version `json:"policy,omitempty"`
-	// PolicyFor is how long it has been that version.
-	PolicyFor time.Duration `json:"policy_for,omitempty"`
+	// PolicySeconds is for how long it has been that version.
+	PolicySeconds float64 `json:"policy_seconds,omitempty"`
 	// Epoch is the learner epoch under which it learns; 0 without a lease.
 	Epoch uint64 `json:"epoch,omitempty"`
 	// Step is the learner's newest step.
@@ -38,15 +38,15 @@ type Member struct {
 	// Raft is the group as a cluster node sees it; nil for others.
 	Raft *View `json:"raft,omitempty"`
 
-	// Waits says what the process waits for, in words; empty when it works.
+	// Waits says what its roles wait for, in words; empty when all work.
 	Waits []Wait `json:"waits,omitempty"`
 }
 
 // Wait is something that a role waits for.
 type Wait struct {
-	Role forager.Role  `json:"role"`
-	What string        `json:"what"` // such as "the run's retriever"
-	For  time.Duration `json:"for"`
+	Role    forager.Role `json:"role"`
+	What    string       `json:"what"`    // such as "the first weights"
+	Seconds float64      `json:"seconds"` // for how long
 }
 
 // View is the Raft group as one of its nodes sees it.

@@ -3,13 +3,14 @@ package node
 import (
 	"context"
 	"errors"
+	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/forager-rl/forager/search"
 )
 
-// anyPort is where a retriever listens whose address the cluster tells.
+// anyPort is where a retriever listens that announces its address.
 const anyPort = "127.0.0.1:0"
 
 // ServeRetriever serves the corpus over HTTP for anybody who speaks POST
@@ -38,6 +39,6 @@ func ServeRetriever(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err != nil {
 		return errors.Join(err, shut())
 	}
-	o.notice("retriever with %d passages at http://%s/retrieve", passages, reachable(address))
+	o.notice("retriever with %d passages at http://%s/retrieve", passages, reachable(address, net.IPv4(127, 0, 0, 1)))
 	return errors.Join(server.Run(ctx), shut())
 }
