@@ -26,12 +26,10 @@ const (
 	// claims has one message for each key that is claimed; Claim and Release alone
 	// touch it. Drops its oldest when full.
 	claims Stream = "claims"
-	// members has the last word of each process; see Announce. It lives in memory.
-	members Stream = "members"
 )
 
 // allStreams lists them in the order of Config.streams.
-func allStreams() []Stream { return []Stream{Credits, Rollouts, Digests, Annotations, claims, members} }
+func allStreams() []Stream { return []Stream{Credits, Rollouts, Digests, Annotations, claims} }
 
 // All names on the server, for run R:
 //
@@ -68,7 +66,7 @@ const publishWindow = 2 * time.Minute
 func (s Stream) queuedOnce() bool { return s == Credits || s == Rollouts }
 
 // fetched says that messages are worked off through the shared consumer.
-func (s Stream) fetched() bool { return s == Credits || s == Rollouts || s == Digests }
+func (s Stream) fetched() bool { return s != Annotations && s != claims }
 
 // streams is the table of streams.
 func (c *Config) streams() []jetstream.StreamConfig {
@@ -101,11 +99,7 @@ func (c *Config) streams() []jetstream.StreamConfig {
 	claimed.MaxBytes, claimed.MaxAge, claimed.MaxMsgsPerSubject = claimBytes, ClaimAge, 1
 	claimed.Retention, claimed.Discard, claimed.AllowDirect = jetstream.LimitsPolicy, jetstream.DiscardOld, true
 
-	present := base(members)
-	present.Storage, present.MaxBytes, present.MaxAge, present.MaxMsgsPerSubject = jetstream.MemoryStorage, memberBytes, MemberAge, 1
-	present.Retention, present.Discard, present.AllowDirect, present.Duplicates = jetstream.LimitsPolicy, jetstream.DiscardOld, true, MemberAge
-
-	return []jetstream.StreamConfig{credits, rollouts, digests, annotations, claimed, present}
+	return []jetstream.StreamConfig{credits, rollouts, digests, annotations, claimed}
 }
 
 // consumer is the one durable consumer of a stream that is fetched from.
