@@ -12,11 +12,11 @@ import (
 	"github.com/forager-rl/forager"
 )
 
-// ObjectsInfo is the state of the object store: Bytes and MaxBytes, the rest is 0.
+// ObjectsInfo is the state of the store of weights: Bytes and MaxBytes, the rest is 0.
 func (b *Bus) ObjectsInfo(ctx context.Context) (StreamInfo, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
-	stream, err := b.js.Stream(ctx, objectStream+b.names.bucket())
+	stream, err := b.js.Stream(ctx, objects(b.names.bucket("")))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = fmt.Errorf("run %s: %w", b.cfg.Run, forager.ErrNotFound)
 	}
@@ -26,10 +26,6 @@ func (b *Bus) ObjectsInfo(ctx context.Context) (StreamInfo, error) {
 	info := streamInfo(stream)
 	return StreamInfo{Bytes: info.Bytes, MaxBytes: info.MaxBytes}, nil
 }
-
-// objectStream begins the name of the stream that a bucket of objects lies in
-// (NATS ADR-20).
-const objectStream = "OBJ_"
 
 // Connected gives nil while the connection lives, else why it does not.
 func (b *Bus) Connected() error {

@@ -52,9 +52,6 @@ func TestLook(t *testing.T) {
 	if _, err := absent.ObjectsInfo(t.Context()); !errors.Is(err, forager.ErrNotFound) {
 		t.Errorf("objects of no run: %v", err)
 	}
-	if _, err := absent.Announced(t.Context()); !errors.Is(err, forager.ErrNotFound) {
-		t.Errorf("announcements of no run: %v", err)
-	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}

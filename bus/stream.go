@@ -44,7 +44,7 @@ func (b *Bus) publish(ctx context.Context, s Stream, id string, data []byte) err
 	}
 	bounded, cancel := b.bounded(ctx)
 	defer cancel()
-	_, err := b.js.Publish(bounded, b.names.subject(s, id), data, opts...)
+	_, err := b.js.PublishMsg(bounded, b.message(b.names.subject(s, id), data), opts...)
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
@@ -147,6 +147,13 @@ func (b *Bus) collect(ctx context.Context, batch jetstream.MessageBatch) ([]*Mes
 			if err != nil {
 				return messages, err
 			}
+			if !b.believes(msg.Subject(), msg.Headers()) {
+				b.log.Warn("bus: a message that nobody may publish was dropped", "subject", msg.Subject(), "role", msg.Headers().Get(roleHeader))
+				if err := msg.Term(); err != nil {
+					return messages, err
+				}
+				continue
+			}
 			messages = append(messages, &Message{
 				Data: msg.Data(), Sequence: meta.Sequence.Stream, Redelivered: int(meta.NumDelivered) - 1, bus: b, msg: msg,
 			})
@@ -179,7 +186,7 @@ func (b *Bus) StreamInfo(ctx context.Context, s Stream) (StreamInfo, error) {
 		return StreamInfo{}, fmt.Errorf("state of %s: %w", s, err)
 	}
 	info := streamInfo(stream)
-	if s.fetched() {
+	if s.fetched() { // looked up, not taken from b.consumers: a reader has none
 		consumer, err := stream.Consumer(ctx, workers)
 		if err != nil {
 			return StreamInfo{}, fmt.Errorf("state of %s: %w", s, err)

@@ -31,10 +31,12 @@ type Member struct {
 	// Step is the learner's newest step.
 	Step uint64 `json:"step,omitempty"`
 
-	Credits int `json:"credits,omitempty"` // of an actor: groups being played
-	Groups  int `json:"groups,omitempty"`  // of replay: groups that wait for the learner
-	Labels  int `json:"labels,omitempty"`  // of the reward server: steps that wait for a judge
-
+	// Credits is how many groups an actor plays.
+	Credits int `json:"credits,omitempty"`
+	// Labels is how many steps of a reward server wait for a judge.
+	Labels int `json:"labels,omitempty"`
+	// Table is what replay keeps; nil for others.
+	Table *Table `json:"table,omitempty"`
 	// Raft is the group as a cluster node sees it; nil for others.
 	Raft *View `json:"raft,omitempty"`
 
@@ -47,6 +49,19 @@ type Wait struct {
 	Role    forager.Role `json:"role"`
 	What    string       `json:"what"`    // such as "the first weights"
 	Seconds float64      `json:"seconds"` // for how long
+}
+
+// Table is a replay table. The counts are since its process was started.
+type Table struct {
+	Groups    int    `json:"groups"`
+	Lent      int    `json:"lent"`     // of these, with the learner
+	Capacity  int    `json:"capacity"` // in groups
+	Bytes     int64  `json:"bytes"`    // on disk
+	Inserted  uint64 `json:"inserted"`
+	Committed uint64 `json:"committed"` // learned from, for good
+	Stale     uint64 `json:"stale"`     // given up as too old
+	Evicted   uint64 `json:"evicted"`   // given up because the table was full
+	Corrupt   uint64 `json:"corrupt"`   // could not be read back
 }
 
 // View is the Raft group as one of its nodes sees it.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/cluster"
 )
@@ -153,7 +154,7 @@ func unread(s *Status) []filling {
 	var list []filling
 	for _, name := range slices.Sorted(maps.Keys(s.Errors)) {
 		switch name {
-		case askedBus, askedCluster, askedReplay:
+		case askedBus, askedCluster:
 		case askedMembers:
 			list = append(list, filling{"list of processes", s.Errors[name]})
 		case objectStore:
@@ -205,10 +206,10 @@ func workRules() []rule {
 			},
 		},
 		{
-			"replay-away", LevelWrong, "replay does not answer: {error}",
+			"no-replay", LevelWrong, "replay is not running: {groups} batches of rollouts wait for it",
 			"start it with: forager replay; until it is back actors pause once the rollouts stream is full",
 			func(s *Status) []filling {
-				return once(s.Errors[askedReplay] != "" && !s.unknown, s.Errors[askedReplay])
+				return once(s.listed() && !s.has(forager.RoleReplay), value(s.stream(bus.Rollouts)).Messages)
 			},
 		},
 		{
@@ -312,7 +313,7 @@ func streamRules() []rule {
 			"replay-full", LevelNote, "replay holds {groups} of {limit} groups: the oldest are given up",
 			"fewer actors would do: the learner is the bottleneck",
 			func(s *Status) []filling {
-				held, limit := value(s.Replay).Groups, s.expects.groups
+				held, limit := value(s.Replay).Groups, value(s.Replay).Capacity
 				return once(limit > 0 && float64(held) >= fullShare*float64(limit), held, limit)
 			},
 		},

@@ -100,6 +100,7 @@ func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Obser
 func (p *process) openBus(ctx context.Context, embedded bool) error {
 	cfg := p.cfg.Bus
 	cfg.Run = p.run
+	cfg.Provision = embedded || slices.Contains(p.condition.expected(), forager.RoleCluster)
 	if embedded {
 		cfg.URL, cfg.StoreDir = "", storeFolder(p.dir)
 	}
@@ -216,6 +217,7 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err != nil {
 		return err
 	}
+	p.condition.expect(o.Roles...)
 	if err := p.openBus(ctx, embedded); err != nil {
 		return err
 	}
@@ -253,7 +255,6 @@ func stateful(r forager.Role) bool {
 
 // play starts the roles and waits for the end.
 func (p *process) play(ctx, running context.Context, roles []forager.Role, learns bool) error {
-	p.condition.expect(roles...)
 	if err := p.startAdmin(running); err != nil {
 		return err
 	}

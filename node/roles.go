@@ -66,8 +66,11 @@ func (p *process) startReplay(ctx context.Context) error {
 		return err
 	}
 	p.roster.Tell(func(m *cluster.Member) {
-		table := service.Stats()
-		m.Groups = table.Groups - table.Lent
+		t := service.Stats()
+		m.Table = &cluster.Table{
+			Groups: t.Groups, Lent: t.Lent, Capacity: p.cfg.Replay.MaxGroups, Bytes: t.Bytes,
+			Inserted: t.Inserted, Committed: t.Committed, Stale: t.Stale, Evicted: t.Evicted, Corrupt: t.Corrupt,
+		}
 	})
 	p.group.start(ctx, "replay", service.Run)
 	p.group.start(ctx, "replay service", func(ctx context.Context) error {

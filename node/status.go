@@ -16,7 +16,6 @@ import (
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/cluster"
-	"github.com/forager-rl/forager/replay"
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/rundir"
 )
@@ -38,11 +37,11 @@ type Status struct {
 	Actors  []ActorStatus    `json:"actors"`
 	Streams []StreamStatus   `json:"streams"` // the object store is one of them
 	Credits *CreditStatus    `json:"credits,omitempty"`
-	Replay  *replay.Stats    `json:"replay,omitempty"`
+	Replay  *cluster.Table   `json:"replay,omitempty"`
 	Labels  LabelStatus      `json:"labels"`
 
-	// Errors says what could not be asked, by its name: bus, members, cluster,
-	// replay, or a stream's.
+	// Errors says what could not be asked, by its name: bus, members, cluster, or a
+	// stream's.
 	Errors map[string]string `json:"errors,omitempty"`
 
 	expects expectation
@@ -53,7 +52,6 @@ type Status struct {
 type expectation struct {
 	retriever bool // actors ask the run's own
 	judge     bool // turns are labelled
-	groups    int  // capacity of the replay table
 }
 
 // Keys of Status.Errors, besides the names of streams.
@@ -61,7 +59,6 @@ const (
 	askedBus     = "bus"
 	askedMembers = "members"
 	askedCluster = "cluster"
-	askedReplay  = "replay"
 )
 
 // objectStore is the name under which the object store is among the streams.
@@ -198,7 +195,6 @@ func (s survey) blank() Status {
 		expects: expectation{
 			retriever: s.cfg.Search.Client.URL == "",
 			judge:     s.cfg.Judge.Judge != rewardsrv.JudgeNone,
-			groups:    s.cfg.Replay.MaxGroups,
 		},
 	}
 }
@@ -243,10 +239,6 @@ func (s survey) take(ctx context.Context) Status {
 	ask(askedCluster, func() (func(), error) {
 		got, err := clusterClient(s.bus).State(ctx)
 		return func() { state = got }, err
-	})
-	ask(askedReplay, func() (func(), error) {
-		table, err := replay.NewClient(caller{s.bus, serviceReplay}, 0, sampleWait).Stats(ctx)
-		return func() { status.Replay = &table }, err
 	})
 	for _, name := range []bus.Stream{bus.Credits, bus.Rollouts, bus.Digests, bus.Annotations} {
 		ask(string(name), func() (func(), error) {
@@ -295,6 +287,9 @@ func (s *Status) combine(state cluster.State) {
 	}
 	for i := range s.Members {
 		m := &s.Members[i]
+		if m.Table != nil {
+			s.Replay = m.Table
+		}
 		if m.Plays(forager.RoleRewardServer) {
 			s.Labels.Servers++
 			s.Labels.Waiting += m.Labels
