@@ -182,9 +182,9 @@ func workRules() []rule {
 				if l == nil || l.Holder == "" || !s.listed() || s.member(l.Holder) {
 					return nil
 				}
-				ends := "runs out in " + Ago(l.RemainingSeconds)
+				ends := "runs out in " + Elapsed(l.RemainingSeconds)
 				if l.RemainingSeconds < 0 {
-					ends = "ran out " + Ago(-l.RemainingSeconds) + " ago"
+					ends = "ran out " + Elapsed(-l.RemainingSeconds) + " ago"
 				}
 				return once(true, l.Holder, ends)
 			},
@@ -254,7 +254,7 @@ func (s *Status) waits(long time.Duration, things ...string) []filling {
 	for _, m := range s.Members {
 		for _, w := range m.Waits {
 			if w.Seconds >= long.Seconds() && slices.Contains(things, w.What) {
-				list = append(list, filling{w.Role, m.Name, Ago(w.Seconds), w.What})
+				list = append(list, filling{w.Role, m.Name, Elapsed(w.Seconds), w.What})
 			}
 		}
 	}
@@ -328,8 +328,8 @@ func streamRules() []rule {
 	}
 }
 
-// Ago writes seconds as people say them: 3s, 4m, 2h05m, 3d.
-func Ago(seconds float64) string {
+// Elapsed writes seconds as people say them: 3s, 4m, 2h05m, 3d.
+func Elapsed(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	switch {
 	case d < 10*time.Second:
