@@ -24,11 +24,11 @@ func TestRefused(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"wrong seed":     {secured, func(c *Config) { c.Seed = others[actor].Seed() }, "does not know this key"},
-		"no seed":        {secured, func(c *Config) { c.Seed, c.Role = nil, "" }, "asks for credentials: set security.dir"},
-		"no TLS":         {secured, func(c *Config) { c.TLS = nil }, "asks for TLS: set security.dir"},
-		"nothing at all": {secured, func(c *Config) { c.TLS, c.Seed, c.Role = nil, nil, "" }, "asks for TLS: set security.dir"},
-		"another CA":     {secured, func(c *Config) { c.TLS = others[actor].Client() }, "certificate is of another authority"},
+		"wrong seed":           {secured, func(c *Config) { c.Seed = others[actor].Seed() }, "does not know this key"},
+		"no seed":              {secured, func(c *Config) { c.Seed, c.Role = nil, "" }, "asks for credentials: set security.dir"},
+		"no TLS":               {secured, func(c *Config) { c.TLS = nil }, "asks for TLS: set security.dir"},
+		"nothing at all":       {secured, func(c *Config) { c.TLS, c.Seed, c.Role = nil, nil, "" }, "asks for TLS: set security.dir"},
+		"another CA":           {secured, func(c *Config) { c.TLS = others[actor].Client() }, "certificate is of another authority"},
 		"another host":         {secured, func(c *Config) { c.TLS.ServerName = "elsewhere.example" }, "does not hold this name"},
 		"plain server":         {plain, func(c *Config) { c.Seed, c.Role = nil, "" }, "speaks no TLS"},
 		"server without users": {plain, func(*Config) {}, "asks for no key"},

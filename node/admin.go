@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"syscall"
@@ -13,12 +14,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/security"
 )
 
 // startAdmin serves /metrics, /healthz, /readyz and /status.
 func (p *process) startAdmin(ctx context.Context) error {
 	if p.cfg.Admin.Listen == "" {
 		return nil
+	}
+	if err := security.CheckListen(p.cfg.Admin.Listen, p.credentials, p.cfg.Security.AllowPlain); err != nil {
+		return fmt.Errorf("admin server: %w", err)
 	}
 	listener, err := net.Listen("tcp", p.cfg.Admin.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -36,10 +41,18 @@ func (p *process) startAdmin(ctx context.Context) error {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", p.readyz)
 	mux.HandleFunc("GET /status", p.status)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	server := &http.Server{
+		Handler: security.Bearer(p.credentials.Token(), mux), TLSConfig: p.credentials.Server(),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		ErrorLog: slog.NewLogLogger(p.logger.Handler(), slog.LevelDebug),
+	}
+	serve := server.Serve
+	if server.TLSConfig != nil {
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	p.group.start(ctx, "admin server", func(ctx context.Context) error {
 		failed := make(chan error, 1)
-		go func() { failed <- server.Serve(listener) }()
+		go func() { failed <- serve(listener) }()
 		select {
 		case err := <-failed:
 			return err
@@ -49,7 +62,7 @@ func (p *process) startAdmin(ctx context.Context) error {
 			return err
 		}
 	})
-	p.observer.notice("metrics and status at http://%s/metrics and /status", listener.Addr())
+	p.observer.notice("metrics and status at %s/metrics and /status", webAddress(p.credentials, reachable(listener.Addr(), p.bus.LocalIP())))
 	return nil
 }
 
@@ -57,8 +70,8 @@ func (p *process) startAdmin(ctx context.Context) error {
 // the bus is there.
 func (p *process) readyz(w http.ResponseWriter, _ *http.Request) {
 	err := p.condition.ready()
-	if err == nil {
-		err = p.bus.Connected()
+	if err == nil && p.bus.Connected() != nil {
+		err = errors.New("the connection to the bus is lost") // no more: anybody may ask
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

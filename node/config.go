@@ -21,6 +21,7 @@ import (
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
 	"github.com/forager-rl/forager/search"
+	"github.com/forager-rl/forager/security"
 )
 
 // Config is every setting of a process. Each section belongs to one package.
@@ -41,6 +42,8 @@ type Config struct {
 	Cluster cluster.Config      `mapstructure:"cluster"`
 	Eval    EvalConfig          `mapstructure:"eval"`
 	Admin   AdminConfig         `mapstructure:"admin"`
+
+	Security security.Config `mapstructure:"security"`
 }
 
 // RunConfig names a run.
@@ -166,7 +169,8 @@ type EvalConfig struct {
 
 // AdminConfig is the HTTP server of a process: /metrics, /healthz, /status.
 type AdminConfig struct {
-	// Listen is host:port; port 0 picks a free one, empty turns the server off.
+	// Listen is host:port; port 0 picks a free one, empty turns the server off. Off
+	// loopback it needs credentials, see security.dir.
 	Listen string `mapstructure:"listen"`
 	// StartTimeout bounds how long a role may take to get ready.
 	StartTimeout time.Duration `mapstructure:"start_timeout"`
@@ -230,6 +234,7 @@ func (c *Config) Validate() error {
 	check("reward.intrinsic", c.validateIntrinsic())
 	transport := c.Bus
 	transport.Run = "run" // known later
+	transport.AllowPlain = c.Security.AllowPlain || c.Security.Dir != ""
 	if transport.URL == "" {
 		transport.StoreDir = "store"
 	}

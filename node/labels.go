@@ -43,6 +43,13 @@ func ReadLabels(ctx context.Context, cfg Config, o LabelsOptions, use func(forag
 			return fmt.Errorf("read labels: %w", err)
 		}
 	}
+	if cfg.Bus.URL != "" {
+		credentials, err := loadCredentials(cfg.Security, o.Logger, forager.RoleOperator)
+		if err != nil {
+			return err
+		}
+		secureBus(&cfg.Bus, credentials, false)
+	}
 	b, err := bus.OpenReader(ctx, cfg.Bus, o.Logger)
 	if err != nil {
 		return err

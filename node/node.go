@@ -19,6 +19,7 @@ import (
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/learner"
 	"github.com/forager-rl/forager/rundir"
+	"github.com/forager-rl/forager/security"
 )
 
 // StepUpdate tells a person how training goes.
@@ -66,6 +67,9 @@ type process struct {
 	host     string // this machine
 	name     string // of this process among others: host and process id
 
+	roles       []forager.Role        // "forager train" plays all, and names none
+	credentials *security.Credentials // nil without any
+
 	group     *group
 	condition *condition
 	learning  *learning
@@ -76,10 +80,18 @@ type process struct {
 	tasks     *dataset
 }
 
-func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Observer) (*process, error) {
+// newProcess makes a process that plays some roles, with credentials of one of
+// them. Without roles it is for "forager train", whose servers are all on loopback.
+func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Observer, roles ...forager.Role) (*process, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("name of this machine: %w", err)
+	}
+	var credentials *security.Credentials
+	if len(roles) > 0 {
+		if credentials, err = loadCredentials(cfg.Security, logger, roles...); err != nil {
+			return nil, err
+		}
 	}
 	cfg.Trainer = cfg.trainer(cfg.Run.Seed)
 	if cfg.Episode.Temperature > 0 {
@@ -87,7 +99,7 @@ func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Obser
 	}
 	p := &process{
 		cfg: cfg, run: dir.ID(), dir: dir, logger: logger, observer: observer, registry: prometheus.NewRegistry(),
-		clock: time.Now, host: host, name: fmt.Sprintf("%s-%d", host, os.Getpid()),
+		roles: roles, credentials: credentials, clock: time.Now, host: host, name: fmt.Sprintf("%s-%d", host, os.Getpid()),
 		group: newGroup(logger, cfg.Admin.StopTimeout), condition: newCondition(time.Now), learning: &learning{},
 	}
 	p.signals = &creditSignal{process: p}
@@ -96,14 +108,18 @@ func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Obser
 }
 
 // openBus joins the bus; with embedded it carries one, whose store lies in the
-// run directory.
+// run directory. Processes start in any order: one that joins waits as long as a
+// role may take to get ready.
 func (p *process) openBus(ctx context.Context, embedded bool) error {
 	cfg := p.cfg.Bus
-	cfg.Run = p.run
-	cfg.Provision = embedded || slices.Contains(p.condition.expected(), forager.RoleCluster)
+	cfg.Run, cfg.AllowPlain = p.run, p.cfg.Security.AllowPlain
+	cfg.Provision = embedded || slices.Contains(p.roles, forager.RoleCluster)
 	if embedded {
 		cfg.URL, cfg.StoreDir = "", storeFolder(p.dir)
+	} else {
+		cfg.ConnectTimeout = max(cfg.ConnectTimeout, p.cfg.Admin.StartTimeout)
 	}
+	secureBus(&cfg, p.credentials, embedded)
 	b, err := bus.Open(ctx, cfg, p.logger)
 	if err != nil {
 		return err
@@ -213,11 +229,10 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 		embedded = embedded || role == forager.RoleNATS
 		learns = learns || role == forager.RoleLearner
 	}
-	p, err := newProcess(cfg, dir, o.Logger, o.Observer)
+	p, err := newProcess(cfg, dir, o.Logger, o.Observer, o.Roles...)
 	if err != nil {
 		return err
 	}
-	p.condition.expect(o.Roles...)
 	if err := p.openBus(ctx, embedded); err != nil {
 		return err
 	}
@@ -255,6 +270,7 @@ func stateful(r forager.Role) bool {
 
 // play starts the roles and waits for the end.
 func (p *process) play(ctx, running context.Context, roles []forager.Role, learns bool) error {
+	p.condition.expect(roles...)
 	if err := p.startAdmin(running); err != nil {
 		return err
 	}

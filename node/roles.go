@@ -172,7 +172,11 @@ func (p *process) startRetriever(ctx context.Context) error {
 	}
 	p.observer.phase("index", 1, 1)
 	registry := prometheus.NewRegistry() // served by the retriever itself
-	server, err := search.NewServer(p.cfg.Search.Server, index, passages, p.logger, registry)
+	serving, err := retrieverServer(&p.cfg, p.credentials)
+	if err != nil {
+		return errors.Join(err, shut())
+	}
+	server, err := search.NewServer(serving, index, passages, p.logger, registry)
 	if err != nil {
 		return errors.Join(err, shut())
 	}
@@ -183,7 +187,7 @@ func (p *process) startRetriever(ctx context.Context) error {
 	p.group.start(ctx, "retriever", func(ctx context.Context) error {
 		return errors.Join(server.Run(ctx), shut())
 	})
-	url := "http://" + cmp.Or(p.cfg.Search.Advertise, reachable(address, p.bus.LocalIP()))
+	url := webAddress(p.credentials, cmp.Or(p.cfg.Search.Advertise, reachable(address, p.bus.LocalIP())))
 	p.roster.Tell(func(m *cluster.Member) { m.Addresses[serviceRetriever] = url })
 	return nil
 }
@@ -199,15 +203,15 @@ func reachable(a net.Addr, by net.IP) string {
 
 // retriever connects to the configured retriever, or to one of the run's own.
 func (p *process) retriever(ctx context.Context) (search.Retriever, error) {
-	client, err := p.retrieverClient(ctx)
+	client, err := p.findRetriever(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return search.Cached(client, p.cfg.Search.Cache), nil
 }
 
-func (p *process) retrieverClient(ctx context.Context) (*search.HTTPRetriever, error) {
-	cfg := p.cfg.Search.Client
+func (p *process) findRetriever(ctx context.Context) (*search.HTTPRetriever, error) {
+	cfg := retrieverClient(p.cfg.Search.Client, p.credentials)
 	if cfg.URL != "" {
 		return search.NewHTTPRetriever(cfg)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/rundir"
+	"github.com/forager-rl/forager/security"
 )
 
 // Status is how a run is at one moment. What could not be asked is absent, and
@@ -154,6 +155,11 @@ func ReadStatus(ctx context.Context, cfg Config, logger *slog.Logger) (Status, e
 	s := survey{cfg: &cfg, run: cfg.Run.ID, clock: time.Now, logger: logger}
 	cfg.Bus.Run, cfg.Bus.URL = cfg.Run.ID, url
 	cfg.Bus.ConnectTimeout, cfg.Bus.Timeout = min(cfg.Bus.ConnectTimeout, statusWait), min(cfg.Bus.Timeout, statusWait)
+	credentials, err := loadCredentials(cfg.Security, logger, security.Roles()...)
+	if err != nil {
+		return Status{}, err
+	}
+	secureBus(&cfg.Bus, credentials, false)
 	b, err := bus.OpenReader(ctx, cfg.Bus, logger)
 	if err != nil {
 		return s.without(url, err), nil

@@ -84,7 +84,7 @@ func (p *process) awaitWeights(ctx context.Context) (forager.Manifest, []byte, e
 
 // fetchWeights reads and checks the object of a manifest.
 func fetchWeights(ctx context.Context, b *bus.Bus, m forager.Manifest) ([]byte, error) {
-	data, err := b.GetObject(ctx, m.Object)
+	data, err := b.GetObjectOf(ctx, m.Object, m.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("fetch weights v%d: %w", m.Version, err)
 	}

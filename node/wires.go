@@ -21,9 +21,9 @@ import (
 
 // Names on the bus.
 const (
-	serviceCluster = "cluster"
-	serviceReplay  = "replay"
-	topicWeights   = "weights"
+	serviceCluster = bus.ServiceCluster
+	serviceReplay  = bus.ServiceReplay
+	topicWeights   = bus.TopicWeights
 )
 
 // serviceRetriever is the name under which retrievers announce their address.

@@ -3,6 +3,7 @@ package search
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,10 @@ type ClientConfig struct {
 	// FindTimeout bounds how long a call goes on, beyond its retries, while none of the
 	// run's own retrievers answers; another may be found, or the same one come back.
 	FindTimeout time.Duration `mapstructure:"find_timeout"`
+	// TLS is how an HTTPS server is known; nil: by the authorities of this machine.
+	TLS *tls.Config `mapstructure:"-"`
+	// Token is a bearer token, sent to HTTPS servers alone; empty: none.
+	Token string `mapstructure:"-"`
 }
 
 // DefaultClientConfig talks to a retriever on this machine.
@@ -123,6 +128,9 @@ func newHTTPRetriever(config ClientConfig, find Finder) (*HTTPRetriever, error) 
 		return nil, err
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if config.TLS != nil {
+		transport.TLSClientConfig = config.TLS
+	}
 	transport.MaxIdleConnsPerHost = config.MaxInFlight
 	transport.MaxConnsPerHost = config.MaxInFlight
 	transport.DialContext = (&net.Dialer{Timeout: min(config.Timeout, dialTimeout)}).DialContext
@@ -249,6 +257,7 @@ type failure struct {
 	after    time.Duration // not sooner than this
 	unheard  bool          // nobody answered
 	saturate bool          // 429
+	refused  bool          // 401 or 403
 }
 
 // once is one HTTP exchange.
@@ -259,9 +268,12 @@ func (r *HTTPRetriever) once(ctx context.Context, address string, body []byte, q
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")
+	if r.config.Token != "" && request.URL.Scheme == "https" {
+		request.Header.Set("Authorization", "Bearer "+r.config.Token)
+	}
 	response, err := r.client.Do(request)
 	if err != nil {
-		return nil, &failure{err: plain(err), again: true, unheard: true}
+		return nil, &failure{err: plain(err), again: !distrusted(err), unheard: true}
 	}
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, r.config.MaxResponseBytes+1))
@@ -293,6 +305,7 @@ func refusal(response *http.Response, answer []byte) *failure {
 		again:    code == http.StatusTooManyRequests || code >= 500,
 		after:    retryAfter(response.Header.Get("Retry-After"), time.Now()),
 		saturate: code == http.StatusTooManyRequests,
+		refused:  code == http.StatusUnauthorized || code == http.StatusForbidden,
 	}
 }
 
@@ -314,6 +327,11 @@ func (r *HTTPRetriever) explain(address string, f *failure, attempt int) error {
 		tries = fmt.Sprintf(" after %d attempts", attempt+1)
 	}
 	switch {
+	case distrusted(f.err):
+		return forager.WithHint(fmt.Errorf("search: retriever %s%s: %w", address, tries, f.err),
+			"its certificate and our authority do not fit: check security.dir of both, or write http:// for one without credentials")
+	case f.refused:
+		return forager.WithHint(fmt.Errorf("search: retriever %s%s: %w", address, tries, f.err), "check http.token in security.dir of both")
 	case f.unheard:
 		return forager.WithHint(fmt.Errorf("search: retriever %s does not answer%s: %w", address, tries, f.err),
 			"start it with `forager retriever` or correct the retriever's url")
@@ -322,6 +340,13 @@ func (r *HTTPRetriever) explain(address string, f *failure, attempt int) error {
 			"lower max_in_flight or start more retrievers")
 	}
 	return fmt.Errorf("search: retriever %s%s: %w", address, tries, f.err)
+}
+
+// distrusted reports whether the server's certificate did not convince us, which
+// another try will not mend.
+func distrusted(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	return errors.As(err, &certificate)
 }
 
 // plain drops the method and address that net/http repeats.

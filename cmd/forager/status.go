@@ -127,7 +127,7 @@ the answer is yes and 1 otherwise: for health checks in containers without a she
 		if *address == "" {
 			*address = cfg.Admin.Listen
 		}
-		text, err := node.Health(cmd.Context(), *address, *ready)
+		text, err := node.Health(cmd.Context(), cfg.Security, *address, *ready)
 		if err != nil {
 			return err
 		}
