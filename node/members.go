@@ -41,7 +41,7 @@ func programVersion() string {
 func (p *process) startRoster(ctx context.Context) {
 	p.roster.Tell(p.condition.tell)
 	p.roster.Tell(p.learning.tell)
-	p.tellPolicy(p.learning.published)
+	p.roster.Tell(p.policyFact(p.learning.published))
 	p.group.start(ctx, "roster", p.roster.Run)
 }
 
@@ -52,12 +52,12 @@ func (p *process) newRoster() *cluster.Roster {
 	}, p.logger)
 }
 
-// tellPolicy announces the policy version that a role of this process plays or
-// has published, and for how long. known is false before the first.
-func (p *process) tellPolicy(version func() (v forager.Version, known bool)) {
+// policyFact tells the policy version that a role of this process plays or has
+// published, and for how long. known is false before the first.
+func (p *process) policyFact(version func() (v forager.Version, known bool)) func(*cluster.Member) {
 	var last forager.Version
 	var since time.Time
-	p.roster.Tell(func(m *cluster.Member) {
+	return func(m *cluster.Member) {
 		v, known := version()
 		if !known {
 			return
@@ -67,7 +67,7 @@ func (p *process) tellPolicy(version func() (v forager.Version, known bool)) {
 			last, since = v, now
 		}
 		m.Policy, m.PolicySeconds = &v, now.Sub(since).Seconds()
-	})
+	}
 }
 
 // learning is how far the learner of this process is, while it has the lease.

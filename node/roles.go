@@ -303,7 +303,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 		ensemble.close()
 		return nil, err
 	}
-	p.tellPolicy(played)
+	p.roster.Tell(p.policyFact(played))
 	return c, nil
 }
 
