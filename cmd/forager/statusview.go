@@ -64,7 +64,7 @@ func (v statusView) members(out io.Writer, s *node.Status) {
 	for _, m := range s.Members {
 		rows = append(rows, []string{
 			clip(roleNames(m.Roles), 20), clip(m.Host, 30), strconv.Itoa(m.PID), node.Elapsed(s.Time.Sub(m.Started).Seconds()),
-			clip(m.Version, 20), policyText(m, behind[m.Name]), stateText(m),
+			clip(m.Version, 12), policyText(m, behind[m.Name]), stateText(m),
 		})
 	}
 	fmt.Fprintln(out)
@@ -186,7 +186,7 @@ func (v statusView) facts(out io.Writer, s *node.Status) {
 			count(t.Groups), count(t.Capacity), t.Lent, byteText(uint64(t.Bytes)), count(t.Inserted), count(t.Committed), count(t.Stale), count(t.Evicted))
 	}
 	if l := s.Labels; l.Servers > 0 || l.Digests > 0 {
-		line("labels", "%s wait for a judge, %s for %s", plural(l.Waiting, "step"), plural(int(l.Digests), "message"), plural(l.Servers, "reward server"))
+		line("labels", "%s to judge, %s not taken yet; %s", plural(l.Waiting, "step"), plural(int(l.Digests), "message"), plural(l.Servers, "reward server"))
 	}
 }
 
