@@ -17,8 +17,8 @@ import (
 )
 
 // OpenReader is Open for someone who only looks: it creates nothing on the
-// server, and only Replay, Follow, StreamInfo, Announced and Request work. They answer
-// forager.ErrNotFound for a stream that is not there. Without cfg.URL it serves
+// server, and only Replay, Follow, StreamInfo, ObjectsInfo, Announced and Request
+// work. They answer forager.ErrNotFound for what is not there. Without cfg.URL it serves
 // what is in cfg.StoreDir, which CopyStream may have put there.
 func OpenReader(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
 	b, err := newBus(cfg, log)

@@ -114,32 +114,6 @@ func (c *Client) AddCheckpoint(ctx context.Context, epoch uint64, checkpoint Che
 	return err
 }
 
-// Register announces an instance of a service for ttl, or for good when ttl is
-// 0. It is called again to extend the time. It answers forager.ErrFull.
-func (c *Client) Register(ctx context.Context, service Service, ttl time.Duration) error {
-	_, err := c.apply(ctx, Command{Register: &Register{Service: service, TTL: ttl}})
-	return err
-}
-
-// Deregister removes an instance of a service; an absent one is no error.
-func (c *Client) Deregister(ctx context.Context, name, instance string) error {
-	_, err := c.apply(ctx, Command{Deregister: &Deregister{Name: name, Instance: instance}})
-	return err
-}
-
-// Lookup gives the instances of a service, at least one, or forager.ErrNotFound.
-func (c *Client) Lookup(ctx context.Context, name string) ([]Service, error) {
-	s, err := c.State(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found := s.Lookup(name)
-	if len(found) == 0 {
-		return nil, fmt.Errorf("service %q: %w: no instance is registered", name, forager.ErrNotFound)
-	}
-	return found, nil
-}
-
 // State reads everything that the group has agreed on.
 func (c *Client) State(ctx context.Context) (State, error) {
 	r, err := c.call(ctx, request{Read: readState})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 // The bounds of waits that no setting changes.
 const (
 	leaderPoll   = 2 * time.Millisecond // how often a wait for a leader looks
-	expireEvery  = time.Second          // how often the leader looks for services that ran out
+	leaderLook   = time.Second          // how often Run looks who leads
 	shutdownWait = 10 * time.Second     // for the Raft library to end its goroutines
 )
 
@@ -116,10 +117,10 @@ func (c *Cluster) checkMember() error {
 		"set cluster.node_id to the name that the directory was made with")
 }
 
-// Run waits for a leader, then keeps house until ctx is done: as leader it
-// removes services whose registration has run out. It returns nil after ctx is
-// done and ErrUnavailable when no leader came up within LeaderTimeout. Close is
-// the caller's to call afterwards.
+// Run waits for a leader, then logs whenever this node comes to lead or ceases
+// to, until ctx is done. It returns nil after ctx is done and ErrUnavailable when
+// no leader came up within LeaderTimeout. Close is the caller's to call
+// afterwards.
 func (c *Cluster) Run(ctx context.Context) error {
 	if err := c.WaitLeader(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -127,7 +128,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	tick := time.NewTicker(expireEvery)
+	tick := time.NewTicker(leaderLook)
 	defer tick.Stop()
 	led := !c.leads()
 	for {
@@ -139,24 +140,6 @@ func (c *Cluster) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			c.expire(ctx)
-		}
-	}
-}
-
-// expire proposes the removal of services that have run out, if there are any.
-func (c *Cluster) expire(ctx context.Context) {
-	now := c.now()
-	state := c.fsm.read()
-	for _, v := range state.Services {
-		if c.leads() && v.expired(now) {
-			r, err := c.Apply(ctx, Command{ExpireServices: &ExpireServices{}})
-			if err != nil && ctx.Err() == nil {
-				c.log.Warn("remove services that ran out: it is tried again", "error", err)
-			} else if err == nil {
-				c.log.Debug("removed services that ran out", "count", r.Expired)
-			}
-			return
 		}
 	}
 }
@@ -280,6 +263,21 @@ func (c *Cluster) notLeader() error {
 func (c *Cluster) Status() Status {
 	_, leader := c.raft.LeaderWithID()
 	return Status{NodeID: c.cfg.NodeID, Leader: string(leader), Term: c.raft.CurrentTerm(), Applied: c.raft.AppliedIndex()}
+}
+
+// View is Status with the voters, for others to see.
+func (c *Cluster) View() View {
+	status := c.Status()
+	v := View{Node: status.NodeID, Leader: status.Leader, Term: status.Term}
+	if f := c.raft.GetConfiguration(); f.Error() == nil { // it is kept in memory and does not wait
+		for _, s := range f.Configuration().Servers {
+			if s.Suffrage == raft.Voter {
+				v.Voters = append(v.Voters, string(s.ID))
+			}
+		}
+	}
+	slices.Sort(v.Voters)
+	return v
 }
 
 // Close stops Raft and closes its files. Calling it again does nothing.

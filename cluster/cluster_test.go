@@ -223,28 +223,18 @@ func TestKeepLease(t *testing.T) {
 	})
 }
 
-// TestRunExpiresServices: Run removes services that were not extended.
-func TestRunExpiresServices(t *testing.T) {
+// TestView: every node names the leader and the voters.
+func TestView(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGroup(t, 1)
+		g := newGroup(t, 3)
 		defer g.close()
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- g.nodes[0].Run(ctx) }()
-		c := g.client(0)
-		if err := c.Register(ctx, Service{Name: "replay", Instance: "1", Address: "h:1"}, 5*time.Second); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := c.Lookup(ctx, "replay"); err != nil || len(got) != 1 || got[0].Address != "h:1" {
-			t.Fatalf("got %+v, %v", got, err)
-		}
-		time.Sleep(7 * time.Second)
-		if _, err := c.Lookup(ctx, "replay"); !errors.Is(err, forager.ErrNotFound) {
-			t.Fatalf("got %v", err)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Fatal(err)
+		leader := g.nodes[g.leader(-1)].cfg.NodeID
+		time.Sleep(time.Second) // virtual: until the followers have heard of it
+		for _, c := range g.nodes {
+			v := c.View()
+			if v.Node != c.cfg.NodeID || v.Leader != leader || v.Term == 0 || !slices.Equal(v.Voters, []string{"node-0", "node-1", "node-2"}) {
+				t.Errorf("%s sees %+v, the leader is %s", c.cfg.NodeID, v, leader)
+			}
 		}
 	})
 }
@@ -308,7 +298,7 @@ func TestHandleRefusesBadRequests(t *testing.T) {
 		defer g.close()
 		for _, text := range []string{
 			``, `{`, `[]`, `{}`, `{"read":"everything"}`, `{"command":{}}`, `{"command":{"fly":{}}}`,
-			`{"read":"state","command":{"expire_services":{}}}`, `{"read":"` + strings.Repeat("x", maxCommandBytes) + `"}`,
+			`{"read":"state","command":{"release_lease":{}}}`, `{"read":"` + strings.Repeat("x", maxCommandBytes) + `"}`,
 		} {
 			out, err := g.nodes[0].Handle(t.Context(), []byte(text))
 			if err != nil {

@@ -23,9 +23,6 @@ type Command struct {
 	ReleaseLease    *ReleaseLease    `json:"release_lease,omitempty"`
 	PublishManifest *PublishManifest `json:"publish_manifest,omitempty"`
 	AddCheckpoint   *AddCheckpoint   `json:"add_checkpoint,omitempty"`
-	Register        *Register        `json:"register,omitempty"`
-	Deregister      *Deregister      `json:"deregister,omitempty"`
-	ExpireServices  *ExpireServices  `json:"expire_services,omitempty"`
 }
 
 // SetRun gives the group its run, once.
@@ -63,21 +60,6 @@ type AddCheckpoint struct {
 	Checkpoint Checkpoint `json:"checkpoint"`
 }
 
-// Register announces one instance of a service, or extends its registration.
-type Register struct {
-	Service Service       `json:"service"` // Registered and Expires are set by the state
-	TTL     time.Duration `json:"ttl"`     // 0: it stays until Deregister
-}
-
-// Deregister removes one instance of a service. An absent one is no error.
-type Deregister struct {
-	Name     string `json:"name"`
-	Instance string `json:"instance"`
-}
-
-// ExpireServices removes every service whose registration has run out.
-type ExpireServices struct{}
-
 // Result is what a command answers.
 type Result struct {
 	// Lease is the lease after AcquireLease, RenewLease and ReleaseLease.
@@ -85,8 +67,6 @@ type Result struct {
 	// Manifest is the current manifest, answered to AcquireLease: a learner that
 	// resumes below its version has lost a checkpoint.
 	Manifest *forager.Manifest `json:"manifest,omitempty"`
-	// Expired counts the services that ExpireServices removed.
-	Expired int `json:"expired,omitempty"`
 }
 
 // maxCommandBytes bounds one encoded command; real ones have a few hundred bytes.
@@ -104,14 +84,32 @@ func (c Command) encode() ([]byte, error) {
 	return data, nil
 }
 
+// errRetired means a command of an earlier version of this program that changes
+// nothing any more.
+var errRetired = errors.New("command of an earlier version")
+
+// retired are those commands: services were once registered in the log.
+type retired struct {
+	Register       json.RawMessage `json:"register,omitempty"`
+	Deregister     json.RawMessage `json:"deregister,omitempty"`
+	ExpireServices json.RawMessage `json:"expire_services,omitempty"`
+}
+
 // decodeCommand is the reverse of encode. A field that this program does not
-// know means a command of a newer program: forager.ErrSchema.
+// know means a command of a newer program: forager.ErrSchema. One that an
+// earlier program wrote, and that nobody needs any more, answers errRetired.
 func decodeCommand(data []byte) (Command, error) {
-	var c Command
+	var c struct {
+		Command
+		retired
+	}
 	if err := decodeStrict(data, &c); err != nil {
 		return Command{}, fmt.Errorf("decode cluster command: %w: %w", forager.ErrSchema, err)
 	}
-	return c, nil
+	if c.Register != nil || c.Deregister != nil || c.ExpireServices != nil {
+		return Command{}, errRetired
+	}
+	return c.Command, nil
 }
 
 // decodeStrict reads exactly one JSON value into v and refuses unknown fields.

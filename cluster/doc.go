@@ -1,13 +1,15 @@
 // Package cluster is who agrees: a Raft group that keeps the few small facts
 // on which every process of a run must have one opinion. These are the run's
-// identity, the learner's lease and epoch, the current weights manifest, the
-// newest checkpoints, and where the services live. Rollouts, weights and
-// metrics never pass through it.
+// identity, the learner's lease and epoch, the current weights manifest and the
+// newest checkpoints. Rollouts, weights and metrics never pass through it.
 //
 // It has three parts. State is a pure state machine: commands in, results out,
 // no clock, no random source, no I/O. A small fsm puts it behind Raft. Cluster
 // opens, runs and closes one node of the group. Everybody else holds a Client,
 // which speaks JSON over any transport of bytes; in a run that is the bus.
+//
+// Who is there is no matter of agreement: Roster knows it from signs of life,
+// with or without a Raft group.
 //
 // # Fencing
 //

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -27,6 +28,9 @@ type outcome struct {
 // Apply makes the change of one committed log entry.
 func (f *fsm) Apply(entry *raft.Log) any {
 	c, err := decodeCommand(entry.Data)
+	if errors.Is(err, errRetired) {
+		return outcome{}
+	}
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -50,6 +54,16 @@ const snapshotSchema = 1
 type snapshot struct {
 	Schema int   `json:"schema"`
 	State  State `json:"state"`
+}
+
+// readSnapshot is a snapshot with what earlier versions of this program wrote
+// into it and this one ignores.
+type readSnapshot struct {
+	Schema int `json:"schema"`
+	State  struct {
+		State
+		Services json.RawMessage `json:"services"`
+	} `json:"state"`
 }
 
 // Snapshot takes a copy; it is written while further commands are applied.
@@ -76,7 +90,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err != nil {
 		return fmt.Errorf("read cluster snapshot: %w", err)
 	}
-	var s snapshot
+	var s readSnapshot
 	if err := decodeStrict(data, &s); err != nil {
 		return fmt.Errorf("read cluster snapshot: %w: %w", forager.ErrCorrupt, err)
 	}
@@ -85,6 +99,6 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.state = s.State
+	f.state = s.State.State
 	return nil
 }

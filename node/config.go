@@ -145,10 +145,13 @@ type SearchConfig struct {
 	// BM25 is the scoring of the embedded index.
 	BM25 search.BM25Config `mapstructure:"bm25"`
 	// Client says where the retriever is and bounds requests to it. An empty URL
-	// asks the cluster for the run's own retriever.
+	// means the run's own retrievers.
 	Client search.ClientConfig `mapstructure:"client"`
 	// Server is the retriever role's HTTP server.
 	Server search.ServerConfig `mapstructure:"server"`
+	// Advertise is where actors reach the retriever role, "host:port"; empty: where it
+	// listens or, when that is every address, at the one that the bus sees.
+	Advertise string `mapstructure:"advertise"`
 }
 
 // EvalConfig says how policies are compared before and after training.
@@ -198,7 +201,7 @@ func DefaultConfig() Config {
 	}
 	c.Search.BM25.TitleWeight = 4 // the built-in passages are found by their titles
 	c.Search.Client.URL = ""
-	c.Search.Server.Listen = anyPort // the cluster tells where
+	c.Search.Server.Listen = anyPort // the roster tells where
 	return c
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -10,7 +11,7 @@ import (
 	"github.com/forager-rl/forager/search"
 )
 
-// anyPort is where a retriever listens whose address the cluster tells.
+// anyPort is where a retriever listens that announces its address.
 const anyPort = "127.0.0.1:0"
 
 // ServeRetriever serves the corpus over HTTP for anybody who speaks POST
@@ -47,6 +48,6 @@ func ServeRetriever(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err != nil {
 		return errors.Join(err, shut())
 	}
-	o.notice("retriever with %d passages at %s/retrieve", passages, webAddress(credentials, address))
+	o.notice("retriever with %d passages at %s/retrieve", passages, webAddress(credentials, reachable(address, net.IPv4(127, 0, 0, 1))))
 	return errors.Join(server.Run(ctx), shut())
 }

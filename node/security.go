@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 
@@ -69,10 +68,10 @@ func retrieverClient(cfg search.ClientConfig, c *security.Credentials) search.Cl
 	return cfg
 }
 
-// webAddress is the URL of a server of this process.
-func webAddress(c *security.Credentials, address net.Addr) string {
+// webAddress is the URL of a server of this process at "host:port".
+func webAddress(c *security.Credentials, address string) string {
 	if c != nil {
-		return "https://" + reachable(address)
+		return "https://" + address
 	}
-	return "http://" + reachable(address)
+	return "http://" + address
 }

@@ -64,6 +64,7 @@ func (w *weightsWatcher) refresh(ctx context.Context) error {
 
 // awaitWeights waits until the learner has published weights.
 func (p *process) awaitWeights(ctx context.Context) (forager.Manifest, []byte, error) {
+	defer p.condition.wait(forager.RoleActor, waitWeights)()
 	for waited := 0; ; waited++ {
 		m, err := p.cluster.Manifest(ctx)
 		if err == nil {

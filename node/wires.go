@@ -24,9 +24,10 @@ const (
 	serviceCluster = bus.ServiceCluster
 	serviceReplay  = bus.ServiceReplay
 	topicWeights   = bus.TopicWeights
-
-	retrieverService = "retriever" // registered with the cluster
 )
+
+// serviceRetriever is the name under which retrievers announce their address.
+const serviceRetriever = "retriever"
 
 const (
 	sampleBytes = 4 << 20         // of one answer of replay; several fill a step

@@ -68,6 +68,11 @@ func TestMistakes(t *testing.T) {
 		{"labels rubric check " + broken, 1, "broken.jsonl:"},
 		{"eval --run-dir a --policy b", 2, "give one"},
 		{"actor", 1, "--run"},
+		{"status", 1, "name it with --run"},
+		{"status --run absent-" + filepath.Base(dir), 1, "name the bus with --nats"},
+		{"status --run a --color blue", 2, "want auto, always or never"},
+		{"health", 1, "--address HOST:PORT"},
+		{"health --address 127.0.0.1:1", 1, "does not answer"},
 		{"actor --run a --dir b", 2, "give one of --dir and --run"},
 	} {
 		code, _, stderr := execute(strings.Fields(c.args)...)
