@@ -98,7 +98,7 @@ same roles run one per process, on one machine or many, with "forager nats",
 		}
 	}
 	add("learn", a.train(), a.eval(), a.rollouts(), a.labels(), a.runs())
-	add("role", a.roles()...)
+	add("role", append(a.roles(), a.voters())...)
 	add("make", a.warmstart(), a.tasks(), a.config(), a.version())
 	return root
 }
