@@ -40,6 +40,7 @@ type Cluster struct {
 	settling chan struct{} // holds one token while a term is begun
 
 	limiter *limiter
+	halted  atomic.Bool  // by this process
 	close   func() error // runs once
 }
 
@@ -128,6 +129,7 @@ func (c *Cluster) end(n node) error {
 
 // halt stops Raft at once, as a crash would, and leaves the files open.
 func (c *Cluster) halt() error {
+	c.halted.Store(true)
 	stopped := c.raft.Shutdown()
 	c.disk.release()
 	var err error
@@ -222,7 +224,7 @@ type house struct {
 func (h *house) keep(ctx context.Context) error {
 	s := h.Status()
 	member := slices.ContainsFunc(h.configuration(), func(v raft.Server) bool { return string(v.ID) == h.cfg.NodeID })
-	if h.member && !member || h.raft.State() == raft.Shutdown && h.disk.failure() == nil {
+	if h.member && !member || h.raft.State() == raft.Shutdown && !h.halted.Load() {
 		return forager.WithHint(fmt.Errorf("raft: node %q was removed from the group", h.cfg.NodeID),
 			"to bring it back, start it with an empty directory and cluster.join, under a new id")
 	}

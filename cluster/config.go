@@ -75,7 +75,7 @@ func DefaultConfig() Config {
 }
 
 // election is the election time-out in effect.
-func (c *Config) election() time.Duration {
+func (c Config) election() time.Duration {
 	switch {
 	case c.ElectionTimeout != 0:
 		return c.ElectionTimeout
@@ -86,7 +86,7 @@ func (c *Config) election() time.Duration {
 }
 
 // Validate reports the first setting that cannot work, or nil.
-func (c *Config) Validate() error {
+func (c Config) Validate() error {
 	switch {
 	case c.NodeID == "":
 		return forager.WithHint(errors.New("cluster.node_id is empty"), "give each node its own name")

@@ -36,13 +36,13 @@ func Open(cfg Config, dir string, log *slog.Logger, now func() time.Time) (*Clus
 		return nil, err
 	}
 	if cfg.Listen == "" {
-		return open(cfg, dir, nil, log, now)
+		return openIn(cfg, dir, nil, log, now)
 	}
 	listener, err := listen(cfg.Listen)
 	if err != nil {
 		return nil, err
 	}
-	c, err := open(cfg, dir, listener, log, now)
+	c, err := openIn(cfg, dir, listener, log, now)
 	if err != nil {
 		return nil, errors.Join(err, ignoreClosed(listener.Close()))
 	}
@@ -68,8 +68,8 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// open opens a node on a listener, which is nil for a group of one.
-func open(cfg Config, dir string, listener net.Listener, log *slog.Logger, now func() time.Time) (*Cluster, error) {
+// openIn opens a node on a listener, which is nil for a group of one.
+func openIn(cfg Config, dir string, listener net.Listener, log *slog.Logger, now func() time.Time) (*Cluster, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open raft directory: %w", err)
 	}

@@ -51,7 +51,7 @@ func checkAddress(address string) error {
 }
 
 // validatePeers reports settings of the network that cannot work together.
-func (c *Config) validatePeers() error {
+func (c Config) validatePeers() error {
 	if c.Listen == "" {
 		if len(c.Peers) > 0 || c.Join || c.Advertise != "" {
 			return forager.WithHint(errors.New("cluster.peers, join and advertise need cluster.listen"), "give the address for the other nodes, such as 0.0.0.0:7400")
@@ -84,7 +84,7 @@ func (c *Config) validatePeers() error {
 }
 
 // Advertised is the address under which the others dial this node.
-func (c *Config) Advertised() string {
+func (c Config) Advertised() string {
 	if c.Advertise != "" {
 		return c.Advertise
 	}
