@@ -20,6 +20,7 @@ const (
 	leaderPoll   = 2 * time.Millisecond // how often a wait for a leader looks
 	houseEvery   = time.Second          // how often Run looks after this node
 	shutdownWait = 10 * time.Second     // for the Raft library to end its goroutines
+	maxQuestions = 32                   // at a time; the library takes 64
 )
 
 // Cluster is one node of the Raft group. All methods may be called at the same
@@ -34,13 +35,20 @@ type Cluster struct {
 	layer *layer // nil without network
 	raft  *raft.Raft
 
+	transport raft.Transport
+
 	// settled is the last Raft term that this node has begun as leader: everything
 	// of earlier terms is applied, and the lease is in this node's time.
 	settled  atomic.Uint64
 	settling chan struct{} // holds one token while a term is begun
 
+	// questions holds a token for each question that the Raft library would leave
+	// without an answer when it shuts down.
+	questions chan struct{}
+	closing   chan struct{} // closed when it is about to shut down
+
 	limiter *limiter
-	halted  atomic.Bool  // by this process
+	halt    func() error // runs once
 	close   func() error // runs once
 }
 
@@ -71,8 +79,8 @@ type node struct {
 // On an error the parts are the caller's to release.
 func start(cfg Config, n node, log *slog.Logger, now func() time.Time) (*Cluster, error) {
 	c := &Cluster{
-		cfg: cfg, log: log, now: now, begun: now(), fsm: &fsm{log: log}, disk: newDisk(n.logs, n.stable, log), layer: n.layer,
-		settling: make(chan struct{}, 1), limiter: newLimiter(now),
+		cfg: cfg, log: log, now: now, begun: now(), fsm: &fsm{log: log}, disk: newDisk(n.logs, n.stable, log), layer: n.layer, transport: n.transport,
+		settling: make(chan struct{}, 1), questions: make(chan struct{}, maxQuestions), closing: make(chan struct{}), limiter: newLimiter(now),
 	}
 	rc := raftConfig(&cfg, log, now)
 	existing, err := raft.HasExistingState(n.logs, n.stable, n.snapshots)
@@ -96,6 +104,7 @@ func start(cfg Config, n node, log *slog.Logger, now func() time.Time) (*Cluster
 		return nil, fmt.Errorf("start raft: %w", errors.Join(err, c.fsm.refusal()))
 	}
 	close(started)
+	c.halt = sync.OnceValue(c.shutdown)
 	c.close = sync.OnceValue(func() error { return c.end(n) })
 	if err := c.checkMember(); err != nil {
 		return nil, errors.Join(err, c.halt())
@@ -127,14 +136,21 @@ func (c *Cluster) end(n node) error {
 	return n.release()
 }
 
-// halt stops Raft at once, as a crash would, and leaves the files open.
-func (c *Cluster) halt() error {
-	c.halted.Store(true)
+// shutdown stops Raft without handing the lead on, and leaves the files open.
+func (c *Cluster) shutdown() error {
+	close(c.closing)
+	patience, cancel := context.WithTimeout(context.Background(), 2*c.cfg.election()) // a leader that is cut off gives up by then
+	defer cancel()
+	for range maxQuestions {
+		select {
+		case c.questions <- struct{}{}:
+		case <-patience.Done():
+		}
+	}
 	stopped := c.raft.Shutdown()
-	c.disk.release()
 	var err error
-	if c.layer != nil {
-		err = c.layer.Close() // ends what Raft waits for
+	if transport, ok := c.transport.(raft.WithClose); ok {
+		err = transport.Close() // ends what Raft waits for
 	}
 	done := make(chan error, 1)
 	go func() { done <- stopped.Error() }() // ends with Raft's own goroutines
@@ -224,9 +240,9 @@ type house struct {
 func (h *house) keep(ctx context.Context) error {
 	s := h.Status()
 	member := slices.ContainsFunc(h.configuration(), func(v raft.Server) bool { return string(v.ID) == h.cfg.NodeID })
-	if h.member && !member || h.raft.State() == raft.Shutdown && !h.halted.Load() {
+	if h.member && !member || h.raft.State() == raft.Shutdown && !h.closed() {
 		return forager.WithHint(fmt.Errorf("raft: node %q was removed from the group", h.cfg.NodeID),
-			"to bring it back, start it with an empty directory and cluster.join, under a new id")
+			"to bring it back, start it with an empty directory and cluster.join")
 	}
 	h.member = member
 	if s.Leader != h.leader {
@@ -286,6 +302,16 @@ func (c *Cluster) Status() Status {
 		}
 	}
 	return s
+}
+
+// closed says whether this process is closing the node.
+func (c *Cluster) closed() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close hands the lead on, if this node has it, stops Raft and closes its files.

@@ -114,7 +114,7 @@ func (c *Cluster) promote(ctx context.Context, servers []Server, s Server) error
 		return nil
 	}
 	if c.cfg.Forward != nil {
-		status, err := c.ask(ctx, s.ID)
+		status, err := c.statusOf(ctx, s.ID)
 		if err != nil {
 			return unavailable(fmt.Sprintf("ask node %q how far it is", s.ID), err)
 		}
@@ -162,7 +162,7 @@ func (c *Cluster) transfer(ctx context.Context, to string, servers []Server) err
 			return c.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(servers[i].Address))
 		}
 	}
-	return c.await(ctx, "wait for raft to hand the lead on", f())
+	return c.question(ctx, "wait for raft to hand the lead on", f)
 }
 
 // handOver gives the lead away at the end, so that the group need not wait for
@@ -198,7 +198,7 @@ func (c *Cluster) checkMajority(ctx context.Context, servers []Server) error {
 				answered[i] = true
 				return
 			}
-			_, err := c.ask(ctx, s.ID)
+			_, err := c.statusOf(ctx, s.ID)
 			answered[i] = err == nil
 		})
 	}
@@ -216,8 +216,8 @@ func (c *Cluster) checkMajority(ctx context.Context, servers []Server) error {
 	return nil
 }
 
-// ask gives the status of another node.
-func (c *Cluster) ask(ctx context.Context, id string) (Status, error) {
+// statusOf gives the status of another node.
+func (c *Cluster) statusOf(ctx context.Context, id string) (Status, error) {
 	data, err := json.Marshal(request{Read: readStatus, Forwarded: true})
 	if err != nil {
 		return Status{}, err

@@ -72,6 +72,9 @@ func newGroup(t *testing.T, n int, change func(i int, m *member)) *group {
 	g := &group{t: t, cut: map[[2]int]bool{}}
 	for i := range n {
 		g.add(i, change)
+		if n > 1 {
+			g.members[i].cfg.Listen = nodeName(i) + ":1"
+		}
 	}
 	for i := range n {
 		g.boot(i)

@@ -81,7 +81,7 @@ func (c *Cluster) State(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if err := c.await(ctx, "wait for raft to confirm its leader", c.raft.VerifyLeader()); err != nil {
+	if err := c.question(ctx, "wait for raft to confirm its leader", c.raft.VerifyLeader); err != nil {
 		return State{}, err
 	}
 	if now := c.raft.CurrentTerm(); now != term {
@@ -103,6 +103,35 @@ func (c *Cluster) limit(ctx context.Context) time.Duration {
 func (c *Cluster) await(ctx context.Context, wait string, f raft.Future) error {
 	done := make(chan error, 1)
 	go func() { done <- f.Error() }() // ends when Raft decides, at the latest when it shuts down
+	return c.decided(ctx, wait, done)
+}
+
+// question is await for what the Raft library only notes, and would never answer
+// once it shuts down: it does so when all questions are answered.
+func (c *Cluster) question(ctx context.Context, wait string, ask func() raft.Future) error {
+	select {
+	case <-c.closing: // first, of the two
+		return unavailable(wait, errClosed)
+	default:
+	}
+	select {
+	case c.questions <- struct{}{}:
+	case <-c.closing:
+		return unavailable(wait, errClosed)
+	case <-ctx.Done():
+		return unavailable(wait, ctx.Err())
+	}
+	done := make(chan error, 1)
+	go func() { // ends when Raft decides
+		done <- ask().Error()
+		<-c.questions
+	}()
+	return c.decided(ctx, wait, done)
+}
+
+var errClosed = errors.New("this node is closed")
+
+func (c *Cluster) decided(ctx context.Context, wait string, done <-chan error) error {
 	timeout := time.NewTimer(c.cfg.ApplyTimeout)
 	defer timeout.Stop()
 	select {
@@ -131,7 +160,7 @@ func (c *Cluster) WaitLeader(ctx context.Context) error {
 	defer poll.Stop()
 	for {
 		if c.raft.State() == raft.Shutdown {
-			return unavailable(wait, errors.New("this node is closed"))
+			return unavailable(wait, errClosed)
 		}
 		if _, id := c.raft.LeaderWithID(); id != "" {
 			return nil

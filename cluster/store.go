@@ -12,10 +12,6 @@ import (
 	"github.com/forager-rl/forager"
 )
 
-// termKey is the one value without which the Raft library panics when it cannot
-// be written.
-const termKey = "CurrentTerm"
-
 // disk stands between Raft and its files. After the first failed write it writes
 // nothing more, so that this node acknowledges nothing that might be gone after
 // a restart: it loses the lead, gives no vote, and Run ends with the failure.
@@ -25,17 +21,12 @@ type disk struct {
 	log    *slog.Logger
 
 	failed chan struct{} // closed at the first failure
-	closed chan struct{} // closed by release
-
-	mu      sync.Mutex
-	err     error
-	release func() // idempotent
+	mu     sync.Mutex
+	err    error
 }
 
 func newDisk(logs raft.LogStore, stable raft.StableStore, log *slog.Logger) *disk {
-	d := &disk{logs: logs, stable: stable, log: log, failed: make(chan struct{}), closed: make(chan struct{})}
-	d.release = sync.OnceFunc(func() { close(d.closed) })
-	return d
+	return &disk{logs: logs, stable: stable, log: log, failed: make(chan struct{})}
 }
 
 // failure is the first failed write, or nil.
@@ -102,18 +93,21 @@ func (d *disk) Set(key, value []byte) error {
 	return d.write("its vote", func() error { return d.stable.Set(key, value) })
 }
 
-// SetUint64 implements raft.StableStore. A term that cannot be written must not
-// be acted upon, and the library would panic on an error: its main loop waits
-// here until the node is closed.
+// termKey is the one value for which the Raft library panics when it cannot be
+// written.
+const termKey = "CurrentTerm"
+
+// SetUint64 implements raft.StableStore. That a term could not be written is kept
+// from the library. It is safe: a term must outlast a restart for the sake of the
+// votes given and the entries stored in it, and this node gives and stores none
+// any more.
 func (d *disk) SetUint64(key []byte, value uint64) error {
 	if string(key) != termKey {
 		return d.write("its vote", func() error { return d.stable.SetUint64(key, value) })
 	}
-	if old, err := d.stable.GetUint64(key); (err == nil || err.Error() == "not found") && old == value {
+	if old, err := d.stable.GetUint64(key); err == nil && old == value {
 		return nil // said at each start
 	}
-	if err := d.write("its term", func() error { return d.stable.SetUint64(key, value) }); err != nil {
-		<-d.closed
-	}
+	_ = d.write("its term", func() error { return d.stable.SetUint64(key, value) })
 	return nil
 }

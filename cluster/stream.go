@@ -322,6 +322,15 @@ func (l *layer) track(raw net.Conn) *connection {
 	}}
 }
 
+// Read reads; the end of this side looks like the end of the other one.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
+}
+
 // Close closes the connection; a second time does nothing more.
 func (c *connection) Close() error {
 	err := c.Conn.Close()
