@@ -16,7 +16,7 @@ import (
 
 // errNewerProgram is why a node does not lead: its state lacks what it could not
 // read.
-var errNewerProgram = forager.WithHint(fmt.Errorf("the log has entries of a newer program, which this one cannot apply: %w", forager.ErrSchema),
+var errNewerProgram = forager.WithHint(errors.New("the log has entries of a newer program, which this one cannot apply"),
 	"run the same program on all nodes")
 
 // fsm puts a State behind Raft: it decodes, locks and snapshots, and decides
