@@ -35,7 +35,7 @@ type Cluster struct {
 	layer *layer // nil without network
 	raft  *raft.Raft
 
-	transport raft.Transport
+	transport *mended
 
 	// settled is the last Raft term that this node has begun as leader: everything
 	// of earlier terms is applied, and the lease is in this node's time.
@@ -69,7 +69,7 @@ type node struct {
 	logs      raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
-	transport raft.Transport
+	transport wire
 	layer     *layer
 	voters    []raft.Server // the group to found when the stores are empty; nil: wait to be let in
 	release   func() error  // called after Raft has ended
@@ -79,7 +79,7 @@ type node struct {
 // On an error the parts are the caller's to release.
 func start(cfg Config, n node, log *slog.Logger, now func() time.Time) (*Cluster, error) {
 	c := &Cluster{
-		cfg: cfg, log: log, now: now, begun: now(), fsm: &fsm{log: log}, disk: newDisk(n.logs, n.stable, log), layer: n.layer, transport: n.transport,
+		cfg: cfg, log: log, now: now, begun: now(), fsm: &fsm{log: log}, disk: newDisk(n.logs, n.stable, log), layer: n.layer,
 		settling: make(chan struct{}, 1), questions: make(chan struct{}, maxQuestions), closing: make(chan struct{}), limiter: newLimiter(now),
 	}
 	rc := raftConfig(&cfg, log, now)
@@ -92,6 +92,11 @@ func start(cfg Config, n node, log *slog.Logger, now func() time.Time) (*Cluster
 			return nil, fmt.Errorf("found raft group: %w", err)
 		}
 	}
+	noted, err := noteSnapshots(n.snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("read raft snapshots: %w", err)
+	}
+	c.transport = &mended{wire: n.transport, snapshots: noted, rpcs: make(chan raft.RPC), done: make(chan struct{})}
 	started := make(chan struct{})
 	if n.layer != nil {
 		n.layer.nodeAt = func(a raft.ServerAddress) (string, bool) {
@@ -99,11 +104,13 @@ func start(cfg Config, n node, log *slog.Logger, now func() time.Time) (*Cluster
 			return c.nodeAt(a)
 		}
 	}
-	c.raft, err = raft.NewRaft(rc, c.fsm, c.disk, c.disk, n.snapshots, n.transport)
+	c.raft, err = raft.NewRaft(rc, c.fsm, c.disk, c.disk, noted, c.transport)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", errors.Join(err, c.fsm.refusal()))
 	}
 	close(started)
+	c.fsm.onInstall(func() error { return c.transport.trim(c) })
+	go c.transport.run(c) // ends in shutdown
 	c.halt = sync.OnceValue(c.shutdown)
 	c.close = sync.OnceValue(func() error { return c.end(n) })
 	if err := c.checkMember(); err != nil {
@@ -148,10 +155,8 @@ func (c *Cluster) shutdown() error {
 		}
 	}
 	stopped := c.raft.Shutdown()
-	var err error
-	if transport, ok := c.transport.(raft.WithClose); ok {
-		err = transport.Close() // ends what Raft waits for
-	}
+	err := c.transport.Close() // ends what Raft waits for
+	close(c.transport.done)
 	done := make(chan error, 1)
 	go func() { done <- stopped.Error() }() // ends with Raft's own goroutines
 	select {

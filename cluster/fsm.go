@@ -30,6 +30,7 @@ type fsm struct {
 	unknown atomic.Uint64 // entries that were not understood
 
 	mu      sync.Mutex
+	install func() error // called after a snapshot of a leader was restored
 	state   State
 	newer   bool  // the state lacks an entry of a newer program
 	refused error // the last snapshot that could not be read
@@ -126,7 +127,17 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	f.state, f.newer = s.State, false
+	if f.install != nil {
+		return f.install()
+	}
 	return nil
+}
+
+// onInstall has a function called after each restore that follows.
+func (f *fsm) onInstall(do func() error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.install = do
 }
 
 func readSnapshot(r io.Reader) (snapshot, error) {
