@@ -12,10 +12,13 @@ import (
 )
 
 // Command is one change to the state. Exactly one of its pointers is set. Now
-// is stamped by the node that proposes the command; what clients write there is
-// ignored.
+// and Term are set by the node that proposes the command; what clients write
+// there is ignored.
 type Command struct {
-	Now time.Time `json:"now"`
+	Now  time.Time `json:"now"`
+	Term uint64    `json:"term,omitempty"` // of the leader; in another term the command changes nothing
+
+	RebaseLease *RebaseLease `json:"rebase_lease,omitempty"`
 
 	SetRun          *SetRun          `json:"set_run,omitempty"`
 	AcquireLease    *AcquireLease    `json:"acquire_lease,omitempty"`
@@ -23,6 +26,14 @@ type Command struct {
 	ReleaseLease    *ReleaseLease    `json:"release_lease,omitempty"`
 	PublishManifest *PublishManifest `json:"publish_manifest,omitempty"`
 	AddCheckpoint   *AddCheckpoint   `json:"add_checkpoint,omitempty"`
+}
+
+// RebaseLease puts the lease into the time of a new leader, whose clock may be
+// hours off that of the last one. It is the first command of a term; clients
+// cannot send it. The lease then runs for at most its TTL from Now and, with
+// Extend, for all of it: its holder could not renew it while nobody led.
+type RebaseLease struct {
+	Extend bool `json:"extend"`
 }
 
 // SetRun gives the group its run, once.
@@ -84,32 +95,31 @@ func (c Command) encode() ([]byte, error) {
 	return data, nil
 }
 
-// errRetired means a command of an earlier version of this program that changes
-// nothing any more.
-var errRetired = errors.New("command of an earlier version")
+// errRetired marks a command of an older program that means nothing any more.
+var errRetired = fmt.Errorf("cluster command of an older program: %w", forager.ErrSchema)
 
-// retired are those commands: services were once registered in the log.
-type retired struct {
-	Register       json.RawMessage `json:"register,omitempty"`
-	Deregister     json.RawMessage `json:"deregister,omitempty"`
-	ExpireServices json.RawMessage `json:"expire_services,omitempty"`
-}
+// retired lists the commands that older programs wrote: services are announced
+// on the bus now.
+func retired() []string { return []string{"register", "deregister", "expire_services"} }
 
 // decodeCommand is the reverse of encode. A field that this program does not
-// know means a command of a newer program: forager.ErrSchema. One that an
-// earlier program wrote, and that nobody needs any more, answers errRetired.
+// know means a command of a newer program: forager.ErrSchema; or of an older one:
+// errRetired.
 func decodeCommand(data []byte) (Command, error) {
-	var c struct {
-		Command
-		retired
+	var c Command
+	err := decodeStrict(data, &c)
+	if err == nil {
+		return c, nil
 	}
-	if err := decodeStrict(data, &c); err != nil {
-		return Command{}, fmt.Errorf("decode cluster command: %w: %w", forager.ErrSchema, err)
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) == nil {
+		for _, name := range retired() {
+			if _, ok := fields[name]; ok {
+				return Command{}, errRetired
+			}
+		}
 	}
-	if c.Register != nil || c.Deregister != nil || c.ExpireServices != nil {
-		return Command{}, errRetired
-	}
-	return c.Command, nil
+	return Command{}, fmt.Errorf("decode cluster command: %w: %w", forager.ErrSchema, err)
 }
 
 // decodeStrict reads exactly one JSON value into v and refuses unknown fields.

@@ -178,7 +178,7 @@ func TestReopen(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := client.State(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if _, err := c.State(t.Context()); !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("a closed node answered: %v", err)
 		}
 	}

@@ -63,6 +63,9 @@ func (s *State) Apply(c Command) (Result, error) {
 		return Result{}, fmt.Errorf("cluster command with %d known changes: %w", n, forager.ErrSchema)
 	}
 	switch {
+	case c.RebaseLease != nil:
+		s.rebase(*c.RebaseLease, c.Now)
+		return Result{}, nil
 	case c.SetRun != nil:
 		return Result{}, s.setRun(c.SetRun.Run)
 	case c.AcquireLease != nil:
@@ -82,8 +85,8 @@ func (s *State) Apply(c Command) (Result, error) {
 func (c Command) count() int {
 	n := 0
 	for _, set := range []bool{
-		c.SetRun != nil, c.AcquireLease != nil, c.RenewLease != nil, c.ReleaseLease != nil, c.PublishManifest != nil,
-		c.AddCheckpoint != nil,
+		c.RebaseLease != nil, c.SetRun != nil, c.AcquireLease != nil, c.RenewLease != nil, c.ReleaseLease != nil,
+		c.PublishManifest != nil, c.AddCheckpoint != nil,
 	} {
 		if set {
 			n++
@@ -133,6 +136,13 @@ func (s *State) renew(r RenewLease, now time.Time) (Result, error) {
 	}
 	s.Lease.Expires = now.Add(s.Lease.TTL)
 	return Result{Lease: clonePointer(&s.Lease)}, nil
+}
+
+// rebase puts the lease into the time of a new leader.
+func (s *State) rebase(r RebaseLease, now time.Time) {
+	if whole := now.Add(s.Lease.TTL); s.Lease.Holder != "" && (r.Extend || whole.Before(s.Lease.Expires)) {
+		s.Lease.Expires = whole
+	}
 }
 
 // release frees the lease and keeps the epoch. A second release is no error.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -37,6 +38,9 @@ func acquire(sec int, holder string) Command {
 }
 func renew(sec int, holder string, epoch uint64) Command {
 	return Command{Now: at(sec), RenewLease: &RenewLease{holder, epoch}}
+}
+func rebase(sec int, extend bool) Command {
+	return Command{Now: at(sec), RebaseLease: &RebaseLease{extend}}
 }
 func release(holder string, epoch uint64) Command {
 	return Command{ReleaseLease: &ReleaseLease{holder, epoch}}
@@ -91,6 +95,33 @@ func TestStateApply(t *testing.T) {
 			{Command{AcquireLease: &AcquireLease{"a", 0}}, errAny},
 			{Command{AcquireLease: &AcquireLease{"a", 2 * time.Hour}}, errAny},
 			{renew(0, "", 0), forager.ErrFenced},
+		},
+		"a new leader's clock is an hour ahead": {
+			{acquire(0, "a"), nil},
+			{rebase(3600, true), nil},
+			{acquire(3609, "b"), forager.ErrInUse},
+			{renew(3609, "a", 1), nil},
+			{acquire(3619, "b"), nil},
+		},
+		"a new leader's clock is an hour behind": {
+			{acquire(3600, "a"), nil},
+			{rebase(0, true), nil},
+			{acquire(9, "b"), forager.ErrInUse},
+			{acquire(10, "b"), nil},
+		},
+		"a node alone keeps the lease's time, and at most its length": {
+			{acquire(0, "a"), nil},
+			{rebase(5, false), nil},
+			{acquire(9, "b"), forager.ErrInUse},
+			{acquire(10, "b"), nil},
+			{rebase(-3600, false), nil},
+			{acquire(-3590, "c"), nil},
+		},
+		"a free lease stays free": {
+			{acquire(0, "a"), nil},
+			{release("a", 1), nil},
+			{rebase(1, true), nil},
+			{acquire(1, "b"), nil},
 		},
 		"publishing needs run and epoch": {
 			{publish(0, 0, "x"), ErrOtherRun},
@@ -194,7 +225,9 @@ func randomCommand(r *rand.Rand, sec int) Command {
 	holder := string(rune('a' + r.IntN(3)))
 	epoch := uint64(r.IntN(8))
 	c := Command{Now: at(sec)}
-	switch r.IntN(7) {
+	switch r.IntN(8) {
+	case 7:
+		c.RebaseLease = &RebaseLease{Extend: r.IntN(2) == 0}
 	case 0:
 		c.SetRun = &SetRun{Run{"r", string(rune('d' + r.IntN(2)))}}
 	case 1:
@@ -298,7 +331,7 @@ func restored(t *testing.T, s State) State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var f fsm
+	f := fsm{log: slog.New(slog.DiscardHandler)}
 	if err := f.Restore(io.NopCloser(bytes.NewReader(data))); err != nil {
 		t.Fatal(err)
 	}
@@ -306,10 +339,11 @@ func restored(t *testing.T, s State) State {
 }
 
 func TestRestoreRefuses(t *testing.T) {
-	f := fsm{state: State{Run: Run{ID: "r"}}}
+	f := fsm{log: slog.New(slog.DiscardHandler), state: State{Run: Run{ID: "r"}}}
 	for text, want := range map[string]error{
 		`{"schema":1,"state":{"run":{"id":"x"`:     forager.ErrCorrupt,
 		`{"schema":2,"state":{"run":{"id":"x"}}}`:  forager.ErrSchema,
+		`{"schema":2,"unheard_of":true}`:           forager.ErrSchema,
 		`{"schema":1,"state":{"unheard_of":true}}`: forager.ErrCorrupt,
 	} {
 		if err := f.Restore(io.NopCloser(bytes.NewReader([]byte(text)))); !errors.Is(err, want) {

@@ -20,28 +20,6 @@ import (
 	"github.com/forager-rl/forager/search"
 )
 
-// startCluster opens the Raft group and answers for it on the bus.
-func (p *process) startCluster(ctx context.Context) error {
-	c, err := cluster.Open(p.cfg.Cluster, filepath.Join(p.dir.Path(), "raft"), p.logger, p.clock)
-	if err != nil {
-		return err
-	}
-	p.group.start(ctx, "cluster", func(ctx context.Context) error {
-		return errors.Join(c.Run(ctx), c.Close())
-	})
-	p.roster.Tell(func(m *cluster.Member) {
-		view := c.View()
-		m.Raft = &view
-	})
-	if err := c.WaitLeader(ctx); err != nil {
-		return err
-	}
-	p.group.start(ctx, "cluster service", func(ctx context.Context) error {
-		return p.bus.Serve(ctx, serviceCluster, c.Handle)
-	})
-	return p.awaitCluster(ctx)
-}
-
 // awaitCluster waits until the cluster answers and agrees that this is its run.
 func (p *process) awaitCluster(ctx context.Context) error {
 	var other error

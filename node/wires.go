@@ -46,7 +46,7 @@ func (c caller) Call(ctx context.Context, request []byte) ([]byte, error) {
 }
 
 func clusterClient(b *bus.Bus) *cluster.Client {
-	return cluster.NewClient(caller{b, serviceCluster})
+	return cluster.NewClient(clusterCaller{caller{b, serviceCluster}})
 }
 
 // creditWriter implements learner.Credits.

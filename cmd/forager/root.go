@@ -98,7 +98,7 @@ same roles run one per process, on one machine or many, with "forager nats",
 		}
 	}
 	add("learn", a.train(), a.eval(), a.rollouts(), a.labels(), a.status(), a.runs())
-	add("role", append(a.roles(), a.health())...)
+	add("role", append(a.roles(), a.health(), a.voters())...)
 	add("make", a.certs(), a.warmstart(), a.tasks(), a.config(), a.version())
 	return root
 }
