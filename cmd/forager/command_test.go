@@ -67,6 +67,10 @@ func TestMistakes(t *testing.T) {
 		{"labels rubric check helpfulnes", 1, "nearest name is helpfulness"},
 		{"labels rubric check " + broken, 1, "broken.jsonl:"},
 		{"eval --run-dir a --policy b", 2, "give one"},
+		{"voters list", 2, "--run ID --nats nats://host:4222"},
+		{"voters add --run a --nats b", 2, "takes one node id"},
+		{"voters remove a b", 2, "takes one node id"},
+		{"voters transfer a b", 2, "takes one node id"},
 		{"actor", 1, "--run"},
 		{"actor --run a --dir b", 2, "give one of --dir and --run"},
 	} {
