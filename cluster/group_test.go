@@ -60,6 +60,13 @@ func (d *testDisk) StoreLog(l *raft.Log) error { return d.StoreLogs([]*raft.Log{
 func (d *testDisk) SetUint64(key []byte, v uint64) error {
 	return d.write(func() error { return d.InmemStore.SetUint64(key, v) })
 }
+
+// DeleteRange of an empty log from entry 0 would leave InmemStore with a last
+// index below 0.
+func (d *testDisk) DeleteRange(low, high uint64) error {
+	return d.write(func() error { return d.InmemStore.DeleteRange(max(low, 1), high) })
+}
+
 func (d *testDisk) Set(key, v []byte) error {
 	return d.write(func() error { return d.InmemStore.Set(key, v) })
 }
