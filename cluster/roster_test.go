@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +50,12 @@ func (b *board) Announced(context.Context) (map[string][]byte, error) {
 	defer b.mu.Unlock()
 	maps.DeleteFunc(b.words, func(name string, _ []byte) bool { return time.Since(b.said[name]) > MemberAge })
 	return maps.Clone(b.words), b.err
+}
+
+func (b *board) announcements() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.count
 }
 
 func (b *board) fail(err error) {
@@ -96,15 +103,19 @@ func TestRoster(t *testing.T) {
 		}
 
 		// A fact is announced at once, and is asked again at each heartbeat.
-		playing := forager.Version(3)
-		before := on.count
-		a.Tell(func(m *Member) { m.Policy = &playing })
+		var playing atomic.Uint64
+		playing.Store(3)
+		before := on.announcements()
+		a.Tell(func(m *Member) {
+			v := forager.Version(playing.Load())
+			m.Policy = &v
+		})
 		a.Tell(func(m *Member) { m.Credits = 7 })
 		synctest.Wait()
-		if on.count == before {
+		if on.announcements() == before {
 			t.Error("a new fact waits for the next heartbeat")
 		}
-		playing = 4
+		playing.Store(4)
 		time.Sleep(Heartbeat + time.Millisecond)
 		members, err := b.Members(t.Context())
 		if err != nil || *members[1].Policy != 4 || members[1].Credits != 7 {
