@@ -66,7 +66,7 @@ func (b *Bus) getObject(ctx context.Context, name string, size int64) ([]byte, e
 		return nil, fmt.Errorf("get object %s: it is a link: %w", name, forager.ErrCorrupt)
 	case size >= 0 && info.Size != uint64(size):
 		return nil, fmt.Errorf("get object %s: it has %d bytes, want %d: %w", name, info.Size, size, forager.ErrCorrupt)
-	case info.Size > most:
+	case size < 0 && info.Size > most:
 		return nil, forager.WithHint(fmt.Errorf("get object %s: it has %d bytes, the store may have %d: %w", name, info.Size, most, forager.ErrCorrupt),
 			"give this process the same bus.max_objects as the others")
 	}

@@ -68,7 +68,7 @@ func runServer(cfg *Config, users []*server.NkeyUser, log *slog.Logger) (*server
 		ServerName: "forager-" + cfg.Run, Host: host, Port: port, NoSigs: true,
 		JetStream: true, StoreDir: cfg.StoreDir, SyncInterval: cfg.SyncInterval, // store limits: the server takes them from the free disk space
 		MaxPayload: int32(cfg.MaxPayload), DisableJetStreamBanner: true,
-		TLS: cfg.TLS != nil, TLSConfig: cfg.TLS, Nkeys: users,
+		TLS: cfg.TLS != nil, TLSConfig: cfg.TLS, TLSTimeout: handshakeTimeout, AuthTimeout: handshakeTimeout + 2, Nkeys: users,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("embedded server: %w", err)
@@ -88,6 +88,10 @@ func runServer(cfg *Config, users []*server.NkeyUser, log *slog.Logger) (*server
 	}
 	return s, nil
 }
+
+// handshakeTimeout is how long a client may take for TLS, in seconds: the server's
+// own 2 s are too few for machines whose cores are all busy.
+const handshakeTimeout = 10
 
 // reachable is a server's URL as another process of this machine may use it.
 func reachable(address string) string {

@@ -30,6 +30,10 @@ tls {
   cert_file: %q
   key_file: %q
   min_version: "1.3"
+  timeout: %d
+}
+authorization {
+  timeout: %d
 }
 
 # store_dir is best on a disk of its own.
@@ -44,7 +48,8 @@ accounts {
   FORAGER {
     jetstream: enabled
     users: [
-`, run, run, cfg.MaxPayload, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), cfg.SyncInterval)
+`, run, run, cfg.MaxPayload, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"),
+		handshakeTimeout, handshakeTimeout+2, cfg.SyncInterval)
 	for _, role := range append(forager.Roles(), forager.RoleOperator) {
 		p := PermissionsOf(run, role)
 		respond := ""

@@ -172,7 +172,8 @@ type AdminConfig struct {
 	// Listen is host:port; port 0 picks a free one, empty turns the server off. Off
 	// loopback it needs credentials, see security.dir.
 	Listen string `mapstructure:"listen"`
-	// StartTimeout bounds how long a role may take to get ready.
+	// StartTimeout bounds how long a role may take to get ready, and how long it
+	// waits before for a bus that is not there yet.
 	StartTimeout time.Duration `mapstructure:"start_timeout"`
 	// StopTimeout bounds how long roles may take to stop.
 	StopTimeout time.Duration `mapstructure:"stop_timeout"`
