@@ -47,7 +47,7 @@ type Config struct {
 	// WarmupSteps raises the learning rate linearly from 0 over this many steps.
 	WarmupSteps uint64 `mapstructure:"warmup_steps"`
 	// Decay is the shape of the learning rate after the warm-up: constant, linear
-	// or cosine, reaching FinalLearningRate at the last step.
+	// or cosine, reaching FinalLearningRate one step after the last.
 	Decay string `mapstructure:"decay"`
 	// FinalLearningRate is where a linear or cosine decay ends.
 	FinalLearningRate float64 `mapstructure:"final_learning_rate"`
