@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -57,27 +56,6 @@ func (c *Client) RenewLease(ctx context.Context, lease Lease) (Lease, error) {
 		return Lease{}, fmt.Errorf("renew lease: the answer has none: %w", forager.ErrSchema)
 	}
 	return *r.Lease, nil
-}
-
-// KeepLease renews a lease at each third of its TTL until ctx is done (nil) or
-// the lease is lost (forager.ErrFenced). Other errors are tried again: while
-// nobody else takes the lease, its holder may go on.
-func (c *Client) KeepLease(ctx context.Context, lease Lease) error {
-	tick := time.NewTicker(max(lease.TTL/3, time.Millisecond))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		attempt, cancel := context.WithTimeout(ctx, lease.TTL)
-		_, err := c.RenewLease(attempt, lease)
-		cancel()
-		if errors.Is(err, forager.ErrFenced) {
-			return err
-		}
-	}
 }
 
 // ReleaseLease frees the lease, so that the next learner need not wait. It

@@ -193,36 +193,6 @@ func (g *group) agree() {
 	g.t.Fatalf("replicas differ after a minute: %v", digests)
 }
 
-// TestKeepLease: one learner keeps its lease for long, loses it when cut short.
-func TestKeepLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGroup(t, 1)
-		defer g.close()
-		c := g.client(0)
-		lease, _, err := c.AcquireLease(t.Context(), "a", 3*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		kept := make(chan error, 1)
-		go func() { kept <- c.KeepLease(ctx, lease) }()
-		time.Sleep(time.Minute)
-		if _, _, err := c.AcquireLease(t.Context(), "b", time.Second); !errors.Is(err, forager.ErrInUse) {
-			t.Fatalf("the lease was not kept: %v", err)
-		}
-		if _, _, err := c.AcquireLease(t.Context(), "a", 3*time.Second); err != nil { // the same holder, restarted
-			t.Fatal(err)
-		}
-		if err := <-kept; !errors.Is(err, forager.ErrFenced) {
-			t.Fatalf("a lost lease ended with %v", err)
-		}
-		cancel()
-		if err := c.KeepLease(ctx, lease); err != nil {
-			t.Fatalf("a cancelled wait ended with %v", err)
-		}
-	})
-}
-
 // TestRunExpiresServices: Run removes services that were not extended.
 func TestRunExpiresServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
