@@ -25,8 +25,8 @@ type reporter struct {
 	first   uint64 // step that this process started after
 }
 
-func (p *process) openReporter(resumed *learner.State, held func() error) (*reporter, error) {
-	r := &reporter{process: p, begun: p.clock(), gauges: &stepGauges{}}
+func (p *process) openReporter(gauges *stepGauges, resumed *learner.State, held func() error) (*reporter, error) {
+	r := &reporter{process: p, begun: p.clock(), gauges: gauges}
 	if resumed != nil {
 		r.first = resumed.Step
 	}
@@ -36,9 +36,6 @@ func (p *process) openReporter(resumed *learner.State, held func() error) (*repo
 	}
 	if r.board, err = p.dir.OpenTensorBoard(resumed != nil, r.first, p.clock); err != nil {
 		return nil, errors.Join(err, r.metrics.Close())
-	}
-	if err := p.registry.Register(r.gauges); err != nil {
-		return nil, errors.Join(fmt.Errorf("learner metrics: %w", err), r.close())
 	}
 	if resumed != nil && resumed.Metrics.Step == resumed.Step {
 		if err := r.repair(resumed.Metrics); err != nil {
@@ -78,7 +75,6 @@ func (r *reporter) write(m learner.StepMetrics) error {
 // close ends the files, and shows no metrics of a learner that has gone.
 func (r *reporter) close() error {
 	r.gauges.set(nil)
-	r.process.registry.Unregister(r.gauges)
 	return errors.Join(r.metrics.Close(), r.board.Close())
 }
 

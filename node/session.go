@@ -31,6 +31,7 @@ type kit struct {
 	tasks     *dataset
 	ids       []string      // of the tasks to train on
 	shared    *sharedFolder // nil when actors play on engines of their own
+	gauges    *stepGauges
 	close     func()
 }
 
@@ -39,7 +40,10 @@ func (p *process) newKit() (*kit, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kit{initial: initial, language: l, close: func() {}}
+	k := &kit{initial: initial, language: l, gauges: &stepGauges{}, close: func() {}}
+	if err := p.registry.Register(k.gauges); err != nil {
+		return nil, fmt.Errorf("learner metrics: %w", err)
+	}
 	if k.recipe, err = reward.NewRecipe(p.cfg.Reward); err != nil {
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func (p *process) newSession(ctx context.Context, k *kit, tenure *cluster.Tenure
 	if err != nil {
 		return nil, forager.WithHint(err, "the task file has no row of the train split")
 	}
-	reporter, err := p.openReporter(state, held)
+	reporter, err := p.openReporter(k.gauges, state, held)
 	if err != nil {
 		return nil, err
 	}

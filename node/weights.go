@@ -82,22 +82,29 @@ func (w *weightsWatcher) refresh(ctx context.Context) error {
 }
 
 // awaitWeights waits until the learner has published weights.
-func (p *process) awaitWeights(ctx context.Context, objects weightsSource) (forager.Manifest, []byte, error) {
-	for waited := 0; ; waited++ {
-		m, err := p.cluster.Manifest(ctx)
+func (p *process) awaitWeights(ctx context.Context, objects weightsSource) (m forager.Manifest, object []byte, err error) {
+	waiting, done := context.WithCancel(ctx)
+	defer done()
+	asked := 0
+	err = heed(waiting, p.bus, topicWeights, pollWeights, func(ctx context.Context) {
+		newest, err := p.cluster.Manifest(ctx)
+		var data []byte
 		if err == nil {
-			var object []byte
-			if object, err = objects.get(ctx, m); err == nil {
-				return m, object, nil
-			}
+			data, err = objects.get(ctx, newest)
 		}
-		if waited%20 == 19 {
+		if err == nil {
+			m, object = newest, data
+			done()
+			return
+		}
+		if asked++; asked%2 == 0 {
 			p.logger.Info("waiting for the first weights of the learner", "error", err)
 		}
-		if !sleep(ctx, pollWeights/10) {
-			return forager.Manifest{}, nil, ctx.Err()
-		}
+	})
+	if err == nil {
+		err = ctx.Err()
 	}
+	return m, object, err
 }
 
 // weightsSource brings the object of a manifest, whole and with its digest
