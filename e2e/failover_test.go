@@ -5,6 +5,7 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -163,5 +164,40 @@ func TestActorDrains(t *testing.T) {
 	}
 	a.role("actor 2", "actor")
 	learner.succeed(3 * time.Minute)
+	checkRollouts(t, a.dir, checkSteps(t, a.dir, steps))
+}
+
+// TestFrozenTrials freezes the learner that has the lease at random moments for
+// longer than the lease, again and again:
+//
+//	go test -tags e2e -run FrozenTrials ./e2e -v -full
+func TestFrozenTrials(t *testing.T) {
+	if !*full {
+		t.Skip("NOT CHECKED: learners frozen at many moments; run it with -full")
+	}
+	const trials, steps = 10, 60
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed of the moments: %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	a := spread(t, "frozen", steps, "--set", "cluster.lease_ttl=2s")
+	a.role("actor 1", "actor")
+	a.role("actor 2", "actor")
+	holder := a.role("learner 1", "learner")
+	holder.await("two steps", 2*time.Minute, func() bool { return a.steps() >= 2 })
+	other := a.standby("learner 2")
+	for n := range trials {
+		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
+		at := a.steps()
+		holder.signal(syscall.SIGSTOP)
+		epoch := fmt.Sprintf("%s with epoch %d", takenOver, n+2)
+		other.awaitLine(epoch, 20*time.Second)
+		a.progress(other, 1, 20*time.Second)
+		holder.signal(syscall.SIGCONT)
+		holder.awaitLine(fmt.Sprintf("the lease of epoch %d is lost", n+1), 20*time.Second)
+		t.Logf("frozen at step %d, the other was at step %d when it woke up", at, a.steps())
+		holder, other = other, holder
+	}
+	holder.succeed(3 * time.Minute)
+	other.succeed(30 * time.Second)
 	checkRollouts(t, a.dir, checkSteps(t, a.dir, steps))
 }
