@@ -79,7 +79,8 @@ func (a *apart) progress(p *process, n int, limit time.Duration) time.Duration {
 // finished, everybody ends.
 func TestFailover(t *testing.T) {
 	const steps = 25
-	a := spread(t, "failover", steps)
+	shared := t.TempDir() // by the actors, as on one host
+	a := spread(t, "failover", steps, "--set", "actor.weights_dir="+shared)
 	a.role("actor 1", "actor")
 	a.role("actor 2", "actor")
 	killed := a.role("learner 1", "learner")
@@ -111,6 +112,10 @@ func TestFailover(t *testing.T) {
 	idle.succeed(30 * time.Second)
 	idle.awaitLine("the run is finished", time.Second)
 	checkRollouts(t, a.dir, checkSteps(t, a.dir, steps))
+	kept, err := filepath.Glob(filepath.Join(shared, "failover", "weights-*"))
+	if err != nil || len(kept) < 1 || len(kept) > 2 {
+		t.Errorf("the actors share %v, want the newest one or two versions (%v)", kept, err)
+	}
 }
 
 // TestFailoverTrials kills the learner that has the lease, again and again, and
@@ -133,8 +138,15 @@ func TestFailoverTrials(t *testing.T) {
 		a.progress(holder, 2, time.Minute)
 		time.Sleep(time.Duration(n) * leaseTTL / 3 / trials) // all moments between two renewals
 		holder.kill()
-		times = append(times, a.progress(standby, 1, time.Minute))
-		t.Logf("trial %d: %v", n+1, times[n].Round(10*time.Millisecond))
+		begun, before := time.Now(), a.steps()
+		standby.awaitLine(takenOver, time.Minute)
+		leased := time.Since(begun)
+		standby.await("a step", time.Minute, func() bool { return a.steps() > before })
+		times = append(times, time.Since(begun))
+		t.Logf("trial %d: %.2f s, of these %.2f s until it had the lease", n+1, times[n].Seconds(), leased.Seconds())
+		if times[n] > target {
+			t.Logf("what the learner that took so long says:\n%s", strings.Join(standby.output(), "\n"))
+		}
 		holder = standby
 	}
 	slices.Sort(times)
