@@ -146,14 +146,14 @@ func (b *Bus) ListObjects(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// KeepObjects removes all objects except those named and ObjectRewardModel.
-func (b *Bus) KeepObjects(ctx context.Context, keep []string) error {
+// DropObjects removes the objects whose names drop picks.
+func (b *Bus) DropObjects(ctx context.Context, drop func(name string) bool) error {
 	names, err := b.ListObjects(ctx)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !slices.Contains(keep, name) {
+		if drop(name) {
 			if err := b.DeleteObject(ctx, name); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,6 +67,7 @@ type Service struct {
 
 	ready       chan struct{} // closed when table is open
 	table       *Table
+	turn        sync.Mutex // one learner begins or commits at a time
 	quarantined atomic.Uint64
 	unarchived  atomic.Uint64
 }
@@ -184,6 +186,8 @@ func (s *Service) Handle(ctx context.Context, data []byte) ([]byte, error) {
 func (s *Service) answer(ctx context.Context, r request) (answer response, loan Loan, err error) {
 	switch r.Op {
 	case opBegin:
+		s.turn.Lock()
+		defer s.turn.Unlock()
 		inventory, err := s.table.Begin(r.Epoch, r.From)
 		answer.Held = inventory.Held
 		for _, key := range inventory.Gone {
@@ -199,6 +203,13 @@ func (s *Service) answer(ctx context.Context, r request) (answer response, loan 
 		loan, err = s.table.Sample(wait, r.Epoch, r.Sequence, r.Query)
 		return answer, loan, err
 	case opCommit:
+		s.turn.Lock()
+		defer s.turn.Unlock()
+		// The archive has no epochs: what a learner that was replaced wants to
+		// commit must not get there.
+		if err := s.table.Admit(r.Epoch); err != nil {
+			return answer, loan, err
+		}
 		s.archive(r.Keys, r.Used)
 		return answer, loan, s.table.Commit(r.Epoch, r.Keys)
 	case opStats:

@@ -63,7 +63,7 @@ var layers = map[string][]string{
 
 	// 3: what puts them together
 	"node": {
-		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
+		".", "internal/wholefile", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
 		"search", "search/worldfacts", "security", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
