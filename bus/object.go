@@ -2,13 +2,29 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/forager-rl/forager"
+)
+
+// An object lies in its store as ADR-20 of NATS lays it out, the same for all
+// clients: its bytes in chunks on a subject of their own, then a message that
+// describes them. Reading and deleting is the library's. Writing is not: the
+// library sends up to 4,000 chunks ahead of the server, which refuses what
+// exceeds 128 MB.
+const (
+	chunkBytes  = 1 << 20 // of one chunk, unless the server takes less; fewer chunks cost less
+	chunksAhead = 32      // sent and not yet stored
 )
 
 // PutObject stores bytes under a name, weights or a checkpoint, and returns when
@@ -17,7 +33,7 @@ import (
 func (b *Bus) PutObject(ctx context.Context, name string, data []byte) error {
 	ctx, cancel := b.transfer(ctx, len(data))
 	defer cancel()
-	_, err := b.objects.PutBytes(ctx, name, data)
+	err := b.putObject(ctx, name, data)
 	if err == nil {
 		return nil
 	}
@@ -26,6 +42,96 @@ func (b *Bus) PutObject(ctx context.Context, name string, data []byte) error {
 		err = forager.WithHint(forager.ErrFull, "raise the bus limit max_objects or keep fewer versions")
 	}
 	return fmt.Errorf("put object %s (%d bytes): %w", name, len(data), err)
+}
+
+func (b *Bus) putObject(ctx context.Context, name string, data []byte) error {
+	old, err := b.objects.GetInfo(ctx, name)
+	if err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
+		return err
+	}
+	size := int(min(chunkBytes, b.conn.MaxPayload()))
+	info := jetstream.ObjectInfo{
+		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(size)}},
+		Bucket:     b.names.bucket(), NUID: rand.Text(),
+		Size: uint64(len(data)), Chunks: uint32((len(data) + size - 1) / size),
+	}
+	digest := make(chan [sha256.Size]byte, 1)
+	go func() { digest <- sha256.Sum256(data) }()
+	err = b.putChunks(ctx, b.names.chunks(info.NUID), data, size)
+	sum := <-digest
+	if err == nil {
+		info.Digest = "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:])
+		err = b.putInfo(ctx, &info)
+	}
+	switch {
+	case err != nil:
+		b.purgeChunks(info.NUID)
+	case old != nil:
+		b.purgeChunks(old.NUID)
+	}
+	return err
+}
+
+// putChunks sends the bytes in order, the next as earlier ones are stored.
+func (b *Bus) putChunks(ctx context.Context, subject string, data []byte, size int) error {
+	var sent []jetstream.PubAckFuture
+	stored := func() error {
+		first := sent[0]
+		sent = sent[1:]
+		select {
+		case <-first.Ok():
+			return nil
+		case err := <-first.Err():
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	for chunk := range slices.Chunk(data, size) {
+		if len(sent) == chunksAhead {
+			if err := stored(); err != nil {
+				return err
+			}
+		}
+		future, err := b.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: chunk})
+		if err != nil {
+			return err
+		}
+		sent = append(sent, future)
+	}
+	for len(sent) > 0 {
+		if err := stored(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putInfo makes stored chunks an object, in place of an older one of its name.
+func (b *Bus) putInfo(ctx context.Context, info *jetstream.ObjectInfo) error {
+	data, err := json.Marshal(info)
+	if err != nil {
+		return fmt.Errorf("encode description: %w", err)
+	}
+	msg := nats.NewMsg(b.names.description(info.Name))
+	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	msg.Data = data
+	_, err = b.js.PublishMsg(ctx, msg)
+	return err
+}
+
+// purgeChunks frees the room of chunks that no object has any more. What stays
+// after a failure is only room.
+func (b *Bus) purgeChunks(nuid string) {
+	ctx, cancel := b.bounded(context.Background())
+	defer cancel()
+	stream, err := b.js.Stream(ctx, b.names.objects())
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(b.names.chunks(nuid)))
+	}
+	if err != nil {
+		b.log.Warn("bus: chunks of no object stay in the store", "error", err)
+	}
 }
 
 // GetObject reads a whole object; its digest is checked on the way. A name that
@@ -39,9 +145,35 @@ func (b *Bus) GetObject(ctx context.Context, name string) ([]byte, error) {
 	}
 	ctx, cancel = b.transfer(ctx, int(info.Size))
 	defer cancel()
-	data, err := b.objects.GetBytes(ctx, name)
+	data, err := b.readObject(ctx, name)
 	if err != nil {
 		return nil, objectError("get", name, err)
+	}
+	return data, nil
+}
+
+// readObject reads into memory of the right size: what grows as it is filled
+// is cleared and copied several times, which takes longer than the transfer.
+func (b *Bus) readObject(ctx context.Context, name string) ([]byte, error) {
+	object, err := b.objects.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer object.Close() // only read from
+	info, err := object.Info()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, info.Size)
+	if _, err := io.ReadFull(object, data); err != nil {
+		return nil, err
+	}
+	// The end is where the digest is compared.
+	if n, err := object.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		if err == nil && n > 0 {
+			err = forager.ErrCorrupt
+		}
+		return nil, fmt.Errorf("after %d bytes: %w", len(data), err)
 	}
 	return data, nil
 }
@@ -99,4 +231,12 @@ func objectError(operation, name string, err error) error {
 		return fmt.Errorf("%s object %s: %w: %w", operation, name, forager.ErrCorrupt, err)
 	}
 	return fmt.Errorf("%s object %s: %w", operation, name, err)
+}
+
+// Names of an object's parts in ADR-20.
+
+func (n names) objects() string           { return "OBJ_" + n.bucket() }
+func (n names) chunks(nuid string) string { return "$O." + n.bucket() + ".C." + nuid }
+func (n names) description(name string) string {
+	return "$O." + n.bucket() + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
 }
