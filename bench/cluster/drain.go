@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,18 +65,28 @@ func (d *drain) run(ctx context.Context) error {
 	return fmt.Errorf("take groups: %w", err)
 }
 
+// issuers is how many credits are published side by side: their acks must not be
+// what is measured.
+const issuers = 16
+
 func (d *drain) issue(ctx context.Context, n int) error {
-	for range n {
+	slots := make(chan struct{}, issuers)
+	errs := make([]error, n)
+	var issuing sync.WaitGroup
+	for i := range n {
 		c := forager.Credit{
 			Run: runID, Index: d.issued, TaskID: fmt.Sprint("t", d.issued%entities),
 			Seed: rand.NewPCG(1, d.issued).Uint64(), GroupSize: d.size,
 		}
-		if err := d.credits.Issue(ctx, c); err != nil {
-			return err
-		}
 		d.issued++
+		slots <- struct{}{} // one is free again within the time-out of the bus
+		issuing.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = d.credits.Issue(ctx, c)
+		})
 	}
-	return nil
+	issuing.Wait()
+	return errors.Join(errs...)
 }
 
 // await waits until some rollouts have come.

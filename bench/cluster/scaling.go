@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/forager-rl/forager/bus"
 )
 
 // scale says what is measured how.
@@ -88,6 +90,9 @@ type show struct {
 	actors float64 // cores used by all actors
 	others float64 // cores used by the rest of the machine
 	peak   int64   // bytes of memory of the largest actor
+
+	credits uint64 // that waited for an actor at the end; none: actors were idle
+	groups  uint64 // that waited for replay at the end
 }
 
 // measureAll gives, for each cast, what it did each time.
@@ -100,8 +105,8 @@ func (s *scale) measureAll(ctx context.Context) ([][]show, error) {
 				return nil, fmt.Errorf("%d actors, %d groups each: %w", c.actors, c.groups, err)
 			}
 			shows[i] = append(shows[i], one)
-			fmt.Fprintf(os.Stderr, "repeat %d, %d × %d episodes: %.1f rollouts/s of %.1f, cores: %.2f middle, %.2f actors, %.2f others\n",
-				repeat+1, c.actors, c.groups*s.size, one.rate, s.ideal(c), one.middle, one.actors, one.others)
+			fmt.Fprintf(os.Stderr, "repeat %d, %d × %d episodes: %.1f rollouts/s of %.1f, cores: %.2f middle, %.2f actors, %.2f others; %d credits and %d groups wait\n",
+				repeat+1, c.actors, c.groups*s.size, one.rate, s.ideal(c), one.middle, one.actors, one.others, one.credits, one.groups)
 		}
 	}
 	return shows, nil
@@ -148,7 +153,7 @@ func (s *scale) measure(ctx context.Context, c cast, name string) (_ show, err e
 	if err := d.await(ctx, int64(c.episodes(s.size)), limit); err != nil {
 		return show{}, err
 	}
-	return s.watch(ctx, name, d, actors)
+	return s.watch(ctx, name, p.bus, d, actors)
 }
 
 // hire starts the actors, some at one time.
@@ -181,7 +186,7 @@ func (s *scale) hire(ctx context.Context, c cast, p *plane) ([]*child, error) {
 }
 
 // watch measures for the window.
-func (s *scale) watch(ctx context.Context, name string, d *drain, actors []*child) (show, error) {
+func (s *scale) watch(ctx context.Context, name string, b *bus.Bus, d *drain, actors []*child) (show, error) {
 	if err := sleep(ctx, s.warm); err != nil {
 		return show{}, err
 	}
@@ -209,11 +214,19 @@ func (s *scale) watch(ctx context.Context, name string, d *drain, actors []*chil
 	}
 	rollouts, tokens = d.rollouts.Load()-rollouts, d.tokens.Load()-tokens
 	took, busy, mine := time.Since(started), machineBusy()-machine, used().CPU-middle.CPU
+	credits, err := b.StreamInfo(ctx, bus.Credits)
+	if err != nil {
+		return show{}, err
+	}
+	groups, err := b.StreamInfo(ctx, bus.Rollouts)
+	if err != nil {
+		return show{}, err
+	}
 	after, err := askAll[usage](actors, end)
 	if err != nil {
 		return show{}, err
 	}
-	one := show{rate: float64(rollouts) / took.Seconds(), tokens: float64(tokens) / took.Seconds(), middle: mine.Seconds() / took.Seconds()}
+	one := show{rate: float64(rollouts) / took.Seconds(), tokens: float64(tokens) / took.Seconds(), middle: mine.Seconds() / took.Seconds(), credits: credits.Waiting, groups: groups.Waiting}
 	for i := range after {
 		one.actors += (after[i].CPU - before[i].CPU).Seconds() / took.Seconds()
 		one.peak = max(one.peak, after[i].Peak)
