@@ -76,8 +76,8 @@ func broadcast(ctx context.Context, args []string) error {
 				return fmt.Errorf("%d receivers: %w", n, err)
 			}
 			rounds[i] = append(rounds[i], r)
-			fmt.Fprintf(os.Stderr, "repeat %d, %d receivers: put %.2f s, to the last swap %.2f s, loopback %.2f s, memory %.2f s, idle %.2f s, others %.2f cores\n",
-				repeat+1, n, r.put, r.swap, r.loopback, r.memory, r.idle, r.others)
+			fmt.Fprintf(os.Stderr, "repeat %d, %d receivers: put %.2f s, to the last swap %.2f s, loopback %.2f s, memory %.2f s, idle %.2f s, processor %.2f and %.2f s, others %.2f cores\n",
+				repeat+1, n, r.put, r.swap, r.loopback, r.memory, r.idle, r.work, r.copyWork, r.others)
 		}
 	}
 	s.report(rounds)
@@ -94,6 +94,9 @@ type round struct {
 	loopback float64 // plain copies over TCP, to all at once
 	memory   float64 // plain copies in memory, one after another
 	others   float64 // cores used by the rest of the machine while the weights went out
+
+	work     float64 // processor time of server and receivers from the manifest to the last swap
+	copyWork float64 // the same of the copies over TCP
 }
 
 // measure sends weights to receivers, then the same bytes in plain copies.
@@ -131,7 +134,7 @@ func (s *spreading) measure(ctx context.Context, receivers int, name string) (r 
 	if err := s.publish(ctx, p, client, children, weights, name, &r); err != nil {
 		return r, err
 	}
-	if r.loopback, err = copyOverLoopback(children, weights); err != nil {
+	if r.loopback, r.copyWork, err = copyOverLoopback(children, weights); err != nil {
 		return r, err
 	}
 	begun := time.Now()
@@ -201,7 +204,9 @@ func (s *spreading) publish(ctx context.Context, p *plane, client *cluster.Clien
 	}
 	took := time.Since(begun)
 	r.swap = took.Seconds()
-	r.others = max(0, (machineBusy()-busy-(used().CPU-mine)-cpu).Seconds()/took.Seconds())
+	cpu += used().CPU - mine
+	r.work = cpu.Seconds()
+	r.others = max(0, (machineBusy()-busy-cpu).Seconds()/took.Seconds())
 	return nil
 }
 
@@ -222,26 +227,27 @@ func (p *plane) openCluster(ctx context.Context, folder string) (*cluster.Client
 }
 
 // copyOverLoopback sends the same bytes to all receivers at once, each over a
-// connection of its own, and gives the seconds until the last has them.
-func copyOverLoopback(children []*child, weights []byte) (float64, error) {
+// connection of its own, and gives the seconds until the last has them, and those
+// of the processor.
+func copyOverLoopback(children []*child, weights []byte) (took, work float64, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer l.Close()
 	for _, c := range children {
 		if err := c.ask(receiverQuestion{CopyFrom: l.Addr().String(), Bytes: len(weights)}); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	connections := make([]net.Conn, len(children))
 	for i := range connections {
 		if connections[i], err = l.Accept(); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		defer connections[i].Close() // sent from here alone
 	}
-	begun := time.Now()
+	begun, mine := time.Now(), used().CPU
 	sent := make(chan error, len(connections))
 	for _, c := range connections {
 		go func() {
@@ -253,17 +259,18 @@ func copyOverLoopback(children []*child, weights []byte) (float64, error) {
 		err = errors.Join(err, <-sent)
 	}
 	for _, c := range children {
-		var a struct{}
+		var a swapAnswer
 		err = errors.Join(err, c.hear(&a))
+		work += a.CPU.Seconds()
 	}
-	return time.Since(begun).Seconds(), err
+	return time.Since(begun).Seconds(), work + (used().CPU - mine).Seconds(), err
 }
 
 // report prints the table.
 func (s *spreading) report(rounds [][]round) {
 	fmt.Fprintf(os.Stdout, "%d cores; weights of %d MB; %d repeats: median (least–most), seconds.\n\n", runtime.NumCPU(), s.bytes/1_000_000, s.repeats)
-	fmt.Fprintln(os.Stdout, "| receivers | put | manifest to last swap | of it get, slowest | of it digest, slowest | loopback copies | swap over loopback | memory copies | lost generation per swap | cores: others |")
-	fmt.Fprintln(os.Stdout, "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+	fmt.Fprintln(os.Stdout, "| receivers | put | manifest to last swap | of it get, slowest | of it digest, slowest | loopback copies | swap over loopback | memory copies | lost generation per swap | processor time | of the loopback copies | cores: others |")
+	fmt.Fprintln(os.Stdout, "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 	for i, n := range s.receivers {
 		over := func(value func(r round) float64) string {
 			var values []float64
@@ -272,11 +279,12 @@ func (s *spreading) report(rounds [][]round) {
 			}
 			return spreadOf(values).show(2)
 		}
-		fmt.Fprintf(os.Stdout, "| %d | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", n,
+		fmt.Fprintf(os.Stdout, "| %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", n,
 			over(func(r round) float64 { return r.put }), over(func(r round) float64 { return r.swap }),
 			over(func(r round) float64 { return r.fetch }), over(func(r round) float64 { return r.verify }),
 			over(func(r round) float64 { return r.loopback }), over(func(r round) float64 { return r.swap / r.loopback }),
 			over(func(r round) float64 { return r.memory }), over(func(r round) float64 { return r.idle }),
+			over(func(r round) float64 { return r.work }), over(func(r round) float64 { return r.copyWork }),
 			over(func(r round) float64 { return r.others }))
 	}
 }

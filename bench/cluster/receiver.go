@@ -83,7 +83,9 @@ func receiverProcess(ctx context.Context, args []string) error {
 	})
 	served := serve(func(q receiverQuestion) (any, error) {
 		if q.CopyFrom != "" {
-			return struct{}{}, r.copyFrom(q.CopyFrom, q.Bytes)
+			before := used().CPU
+			err := r.copyFrom(q.CopyFrom, q.Bytes)
+			return swapAnswer{CPU: used().CPU - before}, err
 		}
 		return r.await(ctx, q, notices)
 	})
