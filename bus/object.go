@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -72,39 +73,39 @@ func (b *Bus) putObject(ctx context.Context, name string, data []byte) error {
 	return err
 }
 
-// putChunks sends the bytes in order, the next as earlier ones are stored.
-func (b *Bus) putChunks(ctx context.Context, subject string, data []byte, size int) error {
+// putChunks sends the bytes in order, the next as earlier ones are stored. It
+// returns when none is on its way.
+func (b *Bus) putChunks(ctx context.Context, subject string, data []byte, size int) (failed error) {
 	var sent []jetstream.PubAckFuture
-	stored := func() error {
-		first := sent[0]
-		sent = sent[1:]
+	settle := func() {
+		var err error
 		select {
-		case <-first.Ok():
-			return nil
-		case err := <-first.Err():
-			return err
+		case <-sent[0].Ok():
+		case err = <-sent[0].Err():
 		case <-ctx.Done():
-			return ctx.Err()
+			err = ctx.Err()
 		}
+		sent = sent[1:]
+		failed = cmp.Or(failed, err)
 	}
 	for chunk := range slices.Chunk(data, size) {
 		if len(sent) == chunksAhead {
-			if err := stored(); err != nil {
-				return err
-			}
+			settle()
+		}
+		if failed != nil {
+			break
 		}
 		future, err := b.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: chunk})
 		if err != nil {
-			return err
+			failed = err
+			break
 		}
 		sent = append(sent, future)
 	}
 	for len(sent) > 0 {
-		if err := stored(); err != nil {
-			return err
-		}
+		settle()
 	}
-	return nil
+	return failed
 }
 
 // putInfo makes stored chunks an object, in place of an older one of its name.

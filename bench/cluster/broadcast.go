@@ -58,10 +58,11 @@ func broadcast(ctx context.Context, args []string) error {
 			return fmt.Errorf("%q is no number of receivers", word)
 		}
 		s.receivers = append(s.receivers, n)
-		// Each holds the bytes once, and one more of them during a copy.
-		need := int64(n+4) * int64(*megabytes) * 1_100_000
+		// Each holds the bytes and as much garbage before it is collected; the
+		// rest is the sender's. More than there is brings the machine to a stop.
+		need := int64(2*n+4) * int64(*megabytes) * 1_100_000
 		if free := availableMemory(); free > 0 && need > free {
-			return fmt.Errorf("%d receivers of %d MB need %d MB of memory, %d are free: name fewer with -receivers", n, *megabytes, need/1_000_000, free/1_000_000)
+			return fmt.Errorf("%d receivers of %d MB need %d MB of memory, %d are free: name fewer with -receivers, or less with -mb", n, *megabytes, need/1_000_000, free/1_000_000)
 		}
 	}
 	if *megabytes < 1 || s.repeats < 1 {
