@@ -50,7 +50,7 @@ func TestQuick(t *testing.T) {
 }
 
 // TestThousandEpisodes plays 1,000 episodes at once in one actor process, whose
-// memory stays within bounds: 256 KiB an episode, and what a process takes anyway.
+// memory stays within bounds: 128 KiB an episode, and what a process takes anyway.
 func TestThousandEpisodes(t *testing.T) {
 	episodes, rollouts := 1000, int64(3000)
 	if testing.Short() {
@@ -81,7 +81,7 @@ func TestThousandEpisodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(64<<20 + episodes<<18); took[0].Peak > most {
+	if most := int64(64<<20 + episodes<<17); took[0].Peak > most {
 		t.Errorf("the actor took %d MiB, want at most %d", took[0].Peak>>20, most>>20)
 	}
 	if err := a.stop(); err != nil {

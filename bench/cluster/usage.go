@@ -21,7 +21,12 @@ func used() usage {
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
 		return usage{} // fails on a bad argument only
 	}
-	return usage{time.Duration(r.Utime.Nano() + r.Stime.Nano()), r.Maxrss << 10}
+	u := usage{time.Duration(r.Utime.Nano() + r.Stime.Nano()), r.Maxrss << 10}
+	// Maxrss of a process counts what its parent had when it was started.
+	if own := kibibytes("/proc/self/status", "VmHWM:"); own > 0 {
+		u.Peak = own
+	}
+	return u
 }
 
 // machineBusy is the processor time of everything that runs on this machine, 0
@@ -49,13 +54,17 @@ func machineBusy() time.Duration {
 
 // availableMemory is how many bytes new processes may take, 0 where the system
 // does not tell.
-func availableMemory() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
+func availableMemory() int64 { return kibibytes("/proc/meminfo", "MemAvailable:") }
+
+// kibibytes reads a size in bytes from a file of the system, 0 when it is not
+// there.
+func kibibytes(file, name string) int64 {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return 0
 	}
 	for line := range strings.SplitSeq(string(text), "\n") {
-		rest, found := strings.CutPrefix(line, "MemAvailable:")
+		rest, found := strings.CutPrefix(line, name)
 		if fields := strings.Fields(rest); found && len(fields) > 0 {
 			kib, err := strconv.ParseInt(fields[0], 10, 64)
 			if err == nil {
