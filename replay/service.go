@@ -122,8 +122,15 @@ func (s *Service) Run(ctx context.Context) error {
 	return errors.Join(append(errs, table.Close())...)
 }
 
+// acksAhead is how many batches are stored and not yet acknowledged while the
+// next ones come in: each acknowledgement is a round trip.
+const acksAhead = 8
+
 // fill moves batches from the bus into the table.
 func (s *Service) fill(ctx context.Context) error {
+	slots := make(chan struct{}, acksAhead)
+	var acks sync.WaitGroup
+	defer acks.Wait()
 	for {
 		if err := s.table.WaitRoom(ctx); err != nil {
 			return err
@@ -140,10 +147,14 @@ func (s *Service) fill(ctx context.Context) error {
 		default:
 			return errors.Join(err, delivery.Nak())
 		}
-		if err := delivery.Ack(); err != nil {
-			// It will be delivered again and be recognised.
-			s.Logger.Warn("batch is stored but could not be acknowledged", "error", err)
-		}
+		slots <- struct{}{} // an acknowledgement is bounded in time
+		acks.Go(func() {
+			defer func() { <-slots }()
+			if err := delivery.Ack(); err != nil {
+				// It will be delivered again and be recognised.
+				s.Logger.Warn("batch is stored but could not be acknowledged", "error", err)
+			}
+		})
 	}
 }
 
