@@ -73,6 +73,7 @@ var layers = map[string][]string{
 	"cmd/forager/internal/settings/generate": {"cmd/forager/internal/settings", "node", "warmstart"},
 
 	// 4: our sides of the peer comparisons
+	"bench/chaos":     {".", "batch", "learner", "replay", "rundir"},
 	"bench/distill":   {".", "rewardsrv", "rewardsrv/rewardmodel", "rewardsrv/rubric", "rundir", "search", "search/protocol"},
 	"bench/logits":    {"policy/gguf", "policy/lm", "policy/tokenizer"},
 	"bench/native":    {"policy", "policy/lm", "policy/lm/kernel"},
