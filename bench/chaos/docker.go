@@ -22,6 +22,8 @@ type container struct {
 	PID     int // of its process on the host; 0 when it does not run
 	Running bool
 	Ended   bool // by itself, without an error
+	Image   string
+	Env     []string
 }
 
 // dockerWait bounds one docker command.
@@ -34,7 +36,7 @@ func docker(ctx context.Context, args ...string) (string, error) {
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
+		return strings.TrimSpace(out.String()), fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
 	}
 	return strings.TrimSpace(out.String()), nil
 }
@@ -57,7 +59,11 @@ func (c composition) containers(ctx context.Context, services []string) ([]conta
 			Status   string
 			ExitCode int
 		}
-		Config struct{ Labels map[string]string }
+		Config struct {
+			Labels map[string]string
+			Image  string
+			Env    []string
+		}
 	}
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
 		return nil, err
@@ -69,6 +75,7 @@ func (c composition) containers(ctx context.Context, services []string) ([]conta
 			list = append(list, container{
 				ID: one.ID, Service: service, PID: one.State.Pid, Running: one.State.Running,
 				Ended: one.State.Status == "exited" && one.State.ExitCode == 0,
+				Image: one.Config.Image, Env: one.Config.Env,
 			})
 		}
 	}
@@ -78,20 +85,29 @@ func (c composition) containers(ctx context.Context, services []string) ([]conta
 	return list, nil
 }
 
-// leader is the service that leads the Raft group, as another node tells it.
-func (c composition) leader(ctx context.Context, voters []container) (string, error) {
-	var errs []error
-	for _, voter := range voters {
-		text, err := docker(ctx, "exec", voter.ID, "/forager", "status", "--json")
-		var status struct {
-			Raft struct {
-				Leader string `json:"leader"`
-			} `json:"raft"`
+// leader is the service that leads the Raft group. The operator's credentials are
+// in a volume of their own, so it is a container like the voters', with these, that asks.
+func (c composition) leader(ctx context.Context, voter container) (string, error) {
+	args := []string{"run", "--rm", "--network", c.project + "_default", "-v", c.project + "_certs-operator:/certs:ro"}
+	for _, variable := range voter.Env {
+		if strings.HasPrefix(variable, "FORAGER_") {
+			args = append(args, "-e", variable)
 		}
-		if jsonErr := json.Unmarshal([]byte(text), &status); jsonErr == nil && status.Raft.Leader != "" {
-			return status.Raft.Leader, nil
-		}
-		errs = append(errs, err)
 	}
-	return "", errors.Join(append(errs, errors.New("no voter knows a leader"))...)
+	text, err := docker(ctx, append(args, voter.Image, "status", "--json")...)
+	var status struct {
+		Raft struct {
+			Leader string `json:"leader"`
+		} `json:"raft"`
+	}
+	if text == "" { // an unhealthy run is told by the exit code, and still told
+		return "", err
+	}
+	if err := json.Unmarshal([]byte(text), &status); err != nil {
+		return "", fmt.Errorf("status: %w", err)
+	}
+	if status.Raft.Leader == "" {
+		return "", errors.New("no voter knows a leader")
+	}
+	return status.Raft.Leader, nil
 }

@@ -106,7 +106,7 @@ func TestValuesAreRefused(t *testing.T) {
 		"latest":             {"image: {tag: latest}", "tag"},
 		"latest vllm":        {"vllm: {image: 'vllm/vllm-openai:latest'}", "image"},
 		"no tag":             {"vllm: {image: vllm/vllm-openai}", "image"},
-		"chart's own":        {"settings: {bus.url: 'nats://elsewhere:4222'}", "settings"},
+		"chart's own":        {"settings: {bus.url: 'nats://elsewhere:4222'}", "bus.url"},
 		"model without name": {"vllm: {enabled: true}", "vllm.modelClaim"},
 		"both scalers":       {"autoscaling: {kind: both}", "kind"},
 		"soon killed":        {"terminationGracePeriodSeconds: 10", "terminationGracePeriodSeconds"},
@@ -129,7 +129,7 @@ func TestMistakesAreFound(t *testing.T) {
 	}
 	known := settings(t)
 	for name, c := range map[string]struct{ template, old, new, want string }{
-		"unknown field":   {"actor.yaml", "maxUnavailable:", "maxUnavailabel:", `unknown field "spec.maxUnavailabel"`},
+		"unknown field":   {"actor.yaml", "maxUnavailable:", "maxUnavailabel:", `unknown field "maxUnavailabel"`},
 		"twice":           {"config.yaml", "kind: ServiceAccount\nmetadata:\n  name: forager", "kind: ConfigMap\nmetadata:\n  name: forager-settings", "automountServiceAccountToken"},
 		"root":            {"actor.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "restricted pods must not"},
 		"capabilities":    {"nats.yaml", "drop: [ALL]", "drop: [CHOWN]", "restricted pods must not"},
@@ -140,7 +140,7 @@ func TestMistakesAreFound(t *testing.T) {
 		"host":            {"actor.yaml", "enableServiceLinks: false", "enableServiceLinks: false\n      hostPID: true", "shares a namespace"},
 		"service links":   {"actor.yaml", "enableServiceLinks: false", "enableServiceLinks: true", "look like settings"},
 		"no probe":        {"learner.yaml", "readinessProbe:", "x-readinessProbe:", "unknown field"},
-		"selector":        {"actor.yaml", "matchLabels:\n      app.kubernetes.io/name: forager", "matchLabels:\n      app.kubernetes.io/name: other", "matches no pods"},
+		"selector":        {"actor.yaml", "matchLabels: \n      app.kubernetes.io/name: forager", "matchLabels:\n      app.kubernetes.io/name: other", "matches no pods"},
 		"service port":    {"retriever.yaml", "targetPort: search", "targetPort: find", "have no port find"},
 		"policy port":     {"networkpolicy.yaml", "{port: raft}", "{port: rafts}", "none of its pods has port"},
 		"policy egress":   {"networkpolicy.yaml", "{port: 7400}", "{port: 7401}", "have no port 7401"},

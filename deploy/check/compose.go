@@ -21,8 +21,8 @@ func Compose(ctx context.Context, variables []string, files ...string) (*types.P
 	return options.LoadProject(ctx)
 }
 
-// ours says whether a service runs Forager's image.
-func ours(s types.ServiceConfig) bool { return strings.HasPrefix(s.Image, "forager:") }
+// ours says whether a service runs Forager's image: it is told where the run is.
+func ours(s types.ServiceConfig) bool { _, ok := s.Environment["FORAGER_RUN_ROOT"]; return ok }
 
 // ComposeRoles reads the roles and the network off a compose project. Containers
 // reach each other's ports without declaring them, so hosts have the ports that
@@ -81,13 +81,13 @@ func ComposeHygiene(p *types.Project) (bad []string) {
 			}
 		}
 		if ours(s) {
-			oursHygiene(s, report)
+			oursHygiene(s, strings.TrimRight(name, "-0123456789"), report)
 		}
 	}
 	return bad
 }
 
-func oursHygiene(s types.ServiceConfig, report func(string, ...any)) {
+func oursHygiene(s types.ServiceConfig, role string, report func(string, ...any)) {
 	if user, _, _ := strings.Cut(s.User, ":"); user == "" || user == "0" || strings.Trim(user, "0123456789") != "" {
 		report("runs as %q, want a number that is not root's", s.User)
 	}
@@ -116,7 +116,7 @@ func oursHygiene(s types.ServiceConfig, report func(string, ...any)) {
 	if stays && credentials != 1 {
 		report("has %d folders of credentials, want its own", credentials)
 	}
-	if role := strings.TrimRight(s.Command[0], "-0123456789"); stays && !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Source == "certs-"+role }) {
+	if stays && !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Source == "certs-"+role }) {
 		report("does not have the credentials of %s", role)
 	}
 }

@@ -74,11 +74,11 @@ func TestComposeMistakesAreFound(t *testing.T) {
 		"credentials": {"certs-actor:/certs:ro", "certs-learner:/certs:ro", "does not have the credentials of actor"},
 		"changed":     {"certs-actor:/certs:ro", "certs-actor:/certs", "may change its credentials"},
 		"fixed name":  {"command: [actor]", "command: [actor]\n    container_name: actor", "cannot be scaled"},
-		"setting":     {"FORAGER_RUN_ROOT: /data", "FORAGER_RUN_ROUTE: /data", "FORAGER_RUN_ROUTE is no setting"},
+		"setting":     {"FORAGER_ADMIN_LISTEN: 0", "FORAGER_ADMIN_LISTENS: 0", "FORAGER_ADMIN_LISTENS is no setting"},
 		"voter":       {"cluster-3=cluster-3:7400", "cluster-4=cluster-4:7400", "is not among the voters"},
 		"bus":         {"tls://nats:4222", "tls://bus:4222", "there is no host bus"},
 		"unlimited":   {"mem_limit: 3g", "mem_reservation: 3g", "no limit of memory"},
-		"latest":      {"forager:dev", "forager:latest", "may be another one tomorrow"},
+		"latest":      {":-forager:dev}", ":-forager:latest}", "may be another one tomorrow"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := strings.Replace(string(text), c.old, c.new, 1)

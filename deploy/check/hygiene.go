@@ -30,9 +30,8 @@ func Hygiene(objects []Object) (bad []string) {
 			}
 		}
 		podHygiene(template.Spec, report)
-		_, once := o.Object.(*corev1.Pod)
 		for _, c := range append(template.Spec.InitContainers[:len(template.Spec.InitContainers):len(template.Spec.InitContainers)], template.Spec.Containers...) {
-			containerHygiene(c, once, func(format string, args ...any) { report("container %s: "+format, append([]any{c.Name}, args...)...) })
+			containerHygiene(c, func(format string, args ...any) { report("container %s: "+format, append([]any{c.Name}, args...)...) })
 		}
 		if set, ok := o.Object.(*appsv1.StatefulSet); ok && len(set.Spec.VolumeClaimTemplates) > 0 && template.Spec.SecurityContext.FSGroup == nil {
 			report("its volumes have no fsGroup, so the user may not write to them")
@@ -70,8 +69,8 @@ func podHygiene(spec corev1.PodSpec, report func(string, ...any)) {
 	}
 }
 
-// containerHygiene takes once for pods that run to their end, which nobody probes.
-func containerHygiene(c corev1.Container, once bool, report func(string, ...any)) {
+// containerHygiene wants probes of containers that serve something.
+func containerHygiene(c corev1.Container, report func(string, ...any)) {
 	_, tag, tagged := strings.Cut(c.Image[strings.LastIndex(c.Image, "/")+1:], ":")
 	if !tagged || tag == "latest" {
 		report("image %s may be another one tomorrow", c.Image)
@@ -87,7 +86,7 @@ func containerHygiene(c corev1.Container, once bool, report func(string, ...any)
 	if c.Resources.Limits.Memory().IsZero() {
 		report("has no limit of memory")
 	}
-	if !once && (c.LivenessProbe == nil || c.ReadinessProbe == nil || c.StartupProbe == nil) {
+	if len(c.Ports) > 0 && (c.LivenessProbe == nil || c.ReadinessProbe == nil || c.StartupProbe == nil) {
 		report("is not probed for start, life and readiness")
 	}
 	for _, p := range c.Ports {

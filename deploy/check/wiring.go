@@ -72,6 +72,9 @@ func voter(role Role, network Network) (bad []string) {
 	if err := yaml.Unmarshal([]byte(role.Env["FORAGER_CLUSTER_PEERS"]), &peers); err != nil {
 		return []string{"FORAGER_CLUSTER_PEERS is no list: " + err.Error()}
 	}
+	if role.Env["FORAGER_CLUSTER_JOIN"] == "true" { // it asks the group where the others are
+		return nil
+	}
 	if len(peers)%2 == 0 {
 		bad = append(bad, fmt.Sprintf("%d voters: an odd number is wanted", len(peers)))
 	}

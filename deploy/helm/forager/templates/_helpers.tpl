@@ -94,12 +94,12 @@ env:
   {{- else }}
   - {name: FORAGER_SECURITY_ALLOW_PLAIN, value: "true"}
   {{- end }}
-  {{- with .env }}
+  {{- with get . "env" }}
   {{- . | nindent 2 }}
   {{- end }}
 ports:
   - {name: admin, containerPort: 9464}
-  {{- with .ports }}
+  {{- with get . "ports" }}
   {{- . | nindent 2 }}
   {{- end }}
 startupProbe:
@@ -126,19 +126,50 @@ volumeMounts:
   {{- if $secure }}
   - {name: certs, mountPath: /certs, readOnly: true}
   {{- end }}
-  {{- with .volumes }}
+  {{- with get . "volumes" }}
   {{- . | nindent 2 }}
   {{- end }}
 {{- end }}
 
-{{/* The volumes that every role has besides data. Takes a dict of root and component. */}}
+{{/*
+The container of somebody who asks and serves nothing, so that nobody probes it.
+Takes a dict of root, component, args and resources.
+*/}}
+{{- define "forager.client" -}}
+name: {{ .component }}
+image: "{{ .root.Values.image.repository }}:{{ .root.Values.image.tag }}"
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: {{ toJson .args }}
+env:
+  - {name: FORAGER_RUN_ID, value: {{ .root.Values.run.id | quote }}}
+  - {name: FORAGER_RUN_ROOT, value: /tmp}
+  - {name: FORAGER_BUS_URL, value: {{ include "forager.busURL" .root | quote }}}
+  {{- if .root.Values.security.enabled }}
+  - {name: FORAGER_SECURITY_DIR, value: /certs}
+  {{- end }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+resources: {{ toYaml .resources | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  {{- if .root.Values.security.enabled }}
+  - {name: certs, mountPath: /certs, readOnly: true}
+  {{- end }}
+{{- end }}
+
+{{/*
+The volumes that every pod has besides data. Takes a dict of root, component and,
+where that is another one, role: whose credentials it has.
+*/}}
 {{- define "forager.volumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: 1Gi}
 {{- if .root.Values.security.enabled }}
 - name: certs
   secret:
-    secretName: {{ .root.Values.security.secretPrefix }}-{{ .component }}
+    secretName: {{ .root.Values.security.secretPrefix }}-{{ get . "role" | default .component }}
     defaultMode: 0440
 {{- end }}
 {{- end }}
