@@ -37,7 +37,7 @@ mkdir -p "$out"
 grep -v LEARNER_STEPS deploy/settings.env >"$work/settings.env"
 echo "FORAGER_LEARNER_STEPS=$steps" >>"$work/settings.env"
 need_docker
-make image
+quietly make image
 go build -trimpath -o "$work/chaos" ./bench/chaos
 
 learners_ended() {
@@ -51,18 +51,18 @@ train() {
 	local to=$1
 	shift
 	c down --volumes --timeout 50 >/dev/null 2>&1 || true
-	c up -d --scale "actor=$actors"
+	quietly c up -d --scale "actor=$actors"
 	wait_for "the first step" 300 reached 1
 	"$@"
 	wait_for "the end of the run" $((600 + 6 * steps)) learners_ended
-	c stop --timeout 50 actor # their groups are handed over or given back
+	quietly c stop --timeout 50 actor # their groups are handed over or given back
 	sleep 5                   # replay takes what is on the way
 	mkdir -p "$to/logs"
 	local id
 	for id in $(docker ps -aq --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.service=actor); do
 		docker logs "$id" >"$to/logs/$id.log" 2>&1
 	done
-	c stop --timeout 50
+	quietly c stop --timeout 50
 	rm -rf "${to:?}/$run"
 	run_file . "$to/$run"
 }

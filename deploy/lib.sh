@@ -45,6 +45,11 @@ compose_command() {
 # c is Compose for our project.
 c() { "${compose[@]}" --project-name "$project" --project-directory "$repo" "${files[@]}" "$@"; }
 
+# quietly COMMAND... shows what a command said only if it failed.
+quietly() {
+	"$@" >"$work/quietly.log" 2>&1 || { cat "$work/quietly.log"; return 1; }
+}
+
 # wait_for NAME SECONDS COMMAND... repeats the command until it succeeds.
 wait_for() {
 	local name=$1 deadline=$((SECONDS + $2))
