@@ -18,3 +18,7 @@ const (
 func Roles() []Role {
 	return []Role{RoleNATS, RoleCluster, RoleReplay, RoleRewardServer, RoleRetriever, RoleLearner, RoleActor}
 }
+
+// RoleOperator plays nothing: it is whose credentials people use who look at a
+// run.
+const RoleOperator Role = "operator"

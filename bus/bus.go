@@ -3,14 +3,12 @@ package bus
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -31,24 +29,49 @@ type Bus struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 
-	consumers map[Stream]jetstream.Consumer // written by Open only
-	objects   jetstream.ObjectStore
+	role        forager.Role // "" without credentials
+	seed        []byte
+	permissions map[forager.Role]Permissions // of the run
+	denied      atomic.Pointer[error]        // what the server refused last
+	returned    chan struct{}                // the connection came back; holds one
+	stop        context.CancelFunc           // ends what runs in the background
+	background  sync.WaitGroup
+
+	consumers map[Stream]jetstream.Consumer    // written by Open only
+	objects   map[string]jetstream.ObjectStore // by bucket; written by Open only
 	claims    jetstream.Stream
 	id        string // of this bus among all holders of claims
 	closing   sync.Once
 }
 
-// Open starts the embedded server or joins the one at cfg.URL, and creates what
-// the run needs there; what exists stays. It waits at most cfg.ConnectTimeout
-// for the server to answer. A taken port gives forager.ErrInUse.
+// Open starts the embedded server or joins the one at cfg.URL. With cfg.Provision
+// it creates what the run needs there; what exists stays. Without, it waits until
+// another process has done so. It waits at most cfg.ConnectTimeout for the server to
+// answer, and as long for the rest. A taken port gives forager.ErrInUse; a server
+// that refuses this process is not asked twice.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
-	if err := cfg.Validate(); err != nil {
+	b, err := newBus(cfg, log)
+	if err != nil {
 		return nil, err
 	}
-	b := &Bus{cfg: cfg, names: names{cfg.Run}, log: log, consumers: map[Stream]jetstream.Consumer{}, id: rand.Text()}
 	if err := b.open(ctx); err != nil {
 		_ = b.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("open bus: %w", err)
+	}
+	return b, nil
+}
+
+func newBus(cfg Config, log *slog.Logger) (*Bus, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Bus{
+		cfg: cfg, names: names{cfg.Run}, log: log, role: cfg.Role, seed: cfg.Seed, permissions: map[forager.Role]Permissions{},
+		returned: make(chan struct{}, 1), stop: func() {},
+		consumers: map[Stream]jetstream.Consumer{}, objects: map[string]jetstream.ObjectStore{}, id: rand.Text(),
+	}
+	for role := range b.names.abilities() {
+		b.permissions[role] = PermissionsOf(cfg.Run, role)
 	}
 	return b, nil
 }
@@ -57,7 +80,15 @@ func (b *Bus) open(ctx context.Context) error {
 	if err := b.join(ctx); err != nil {
 		return err
 	}
-	if err := b.create(ctx); err != nil || b.server == nil {
+	if b.cfg.Provision {
+		if err := b.provision(ctx); err != nil {
+			return err
+		}
+		background, stop := context.WithCancel(context.WithoutCancel(ctx))
+		b.stop = stop // called by Close
+		b.background.Go(func() { b.reprovision(background) })
+	}
+	if err := b.bind(ctx); err != nil || b.server == nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(b.cfg.StoreDir, addressFile), []byte(b.URL()+"\n"), 0o644)
@@ -66,7 +97,7 @@ func (b *Bus) open(ctx context.Context) error {
 // join starts the embedded server, if it is to be that, and connects.
 func (b *Bus) join(ctx context.Context) (err error) {
 	if b.cfg.URL == "" {
-		if b.server, err = startServer(&b.cfg, b.log); err != nil {
+		if err = b.startServer(); err != nil {
 			return err
 		}
 	}
@@ -80,118 +111,10 @@ func (b *Bus) join(ctx context.Context) (err error) {
 	return err
 }
 
-// connect tries until the server answers or the time is over.
-func (b *Bus) connect(ctx context.Context) (*nats.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.ConnectTimeout)
-	defer cancel()
-	for {
-		conn, err := nats.Connect(b.cfg.URL, b.options()...)
-		if err == nil {
-			return conn, nil
-		}
-		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) {
-			return nil, forager.WithHint(fmt.Errorf("%s refuses us: %w", redacted(b.cfg.URL), err), "check the credentials file and the URL")
-		}
-		select {
-		case <-ctx.Done():
-			return nil, forager.WithHint(
-				fmt.Errorf("%s does not answer within %v: %w", redacted(b.cfg.URL), b.cfg.ConnectTimeout, err),
-				"check --nats or start nats-server -js")
-		case <-time.After(min(200*time.Millisecond, b.cfg.ConnectTimeout/4)):
-		}
-	}
-}
-
-func (b *Bus) options() []nats.Option {
-	opts := []nats.Option{
-		nats.Name("forager " + b.cfg.Run),
-		nats.Timeout(b.cfg.ConnectTimeout),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(500 * time.Millisecond),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				b.log.Warn("bus: connection lost, trying again", "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(c *nats.Conn) { b.log.Info("bus: connected again", "server", c.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			b.log.Warn("bus: connection error", "subject", subject, "error", err)
-		}),
-	}
-	if b.server != nil {
-		opts = append(opts, nats.InProcessServer(b.server))
-	}
-	if b.cfg.CredentialsFile != "" {
-		opts = append(opts, nats.UserCredentials(b.cfg.CredentialsFile))
-	}
-	return opts
-}
-
-// create makes the streams, their consumers and the object store. It is the
-// same for the first process of a run and for all that follow.
-func (b *Bus) create(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	for i, s := range allStreams() {
-		stream, err := b.js.CreateOrUpdateStream(ctx, b.cfg.streams()[i])
-		if err != nil {
-			return createError(string(s), err)
-		}
-		if s == claims {
-			b.claims = stream
-		}
-		if !s.fetched() {
-			continue
-		}
-		if b.server != nil {
-			// The server was not running until now, so whoever held messages is
-			// gone or has lost them. A new consumer hands them out at once; the
-			// old one would wait for Config.AckWait first.
-			if err := stream.DeleteConsumer(ctx, workers); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-				return createError(string(s), err)
-			}
-		}
-		if b.consumers[s], err = stream.CreateOrUpdateConsumer(ctx, b.cfg.consumer()); err != nil {
-			return createError(string(s), err)
-		}
-	}
-	var err error
-	b.objects, err = b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: b.names.bucket(), MaxBytes: b.cfg.MaxObjects})
-	if err != nil {
-		return createError("objects", err)
-	}
-	return nil
-}
-
-// Codes of nats-server that nats.go has no constant for.
-const (
-	codeNoResources = 10023
-	codeNoMemory    = 10028
-	codeNoStorage   = 10047
-	codeStoreFailed = 10077
-)
-
-func createError(what string, err error) error {
-	err = fmt.Errorf("create %s: %w", what, err)
-	var api *jetstream.APIError
-	switch {
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
-		errors.Is(err, nats.ErrNoResponders):
-		return forager.WithHint(err, "the server has no JetStream: start nats-server with -js")
-	case errors.As(err, &api) && (api.ErrorCode == codeNoResources || api.ErrorCode == codeNoMemory || api.ErrorCode == codeNoStorage):
-		return forager.WithHint(err, "free disk space or lower the bus limits max_rollouts, max_annotations and max_objects")
-	}
-	return err
-}
-
 // URL is where other processes can join the bus.
 func (b *Bus) URL() string {
 	if b.server != nil {
-		return b.server.ClientURL()
+		return reachable(b.server.ClientURL())
 	}
 	return b.cfg.URL
 }
@@ -201,6 +124,8 @@ func (b *Bus) URL() string {
 func (b *Bus) Close() error {
 	var err error
 	b.closing.Do(func() {
+		b.stop()
+		b.background.Wait()
 		if b.conn != nil {
 			if b.conn.IsConnected() {
 				err = b.conn.FlushTimeout(b.cfg.Timeout)
@@ -227,15 +152,4 @@ func (b *Bus) bounded(ctx context.Context) (context.Context, context.CancelFunc)
 // MiB.
 func (b *Bus) transfer(ctx context.Context, bytes int) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, b.cfg.Timeout+time.Duration(bytes>>20)*time.Second)
-}
-
-// redacted is a URL list without passwords.
-func redacted(urls string) string {
-	parts := strings.Split(urls, ",")
-	for i, part := range parts {
-		if u, err := url.Parse(strings.TrimSpace(part)); err == nil {
-			parts[i] = u.Redacted()
-		}
-	}
-	return strings.Join(parts, ",")
 }

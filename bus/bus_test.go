@@ -20,7 +20,7 @@ import (
 func open(t testing.TB, change func(*Config)) *Bus {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.Run, cfg.StoreDir = "laos", t.TempDir()
+	cfg.Run, cfg.StoreDir, cfg.Provision = "laos", t.TempDir(), true
 	if change != nil {
 		change(&cfg)
 	}
@@ -36,7 +36,7 @@ func open(t testing.TB, change func(*Config)) *Bus {
 func join(t testing.TB, b *Bus, change func(*Config)) *Bus {
 	t.Helper()
 	return open(t, func(c *Config) {
-		c.URL, c.StoreDir, c.AckWait = b.URL(), "", b.cfg.AckWait
+		c.URL, c.StoreDir, c.AckWait, c.Provision = b.URL(), "", b.cfg.AckWait, false
 		if change != nil {
 			change(c)
 		}
@@ -119,7 +119,7 @@ func TestTwoClients(t *testing.T) {
 
 func TestRunsAreApart(t *testing.T) {
 	a := open(t, nil)
-	b := join(t, a, func(c *Config) { c.Run = "peru" })
+	b := join(t, a, func(c *Config) { c.Run, c.Provision = "peru", true })
 	publish(t, a, Credits, "1", "x")
 	if i := info(t, b, Credits); i.Messages != 0 {
 		t.Errorf("another run sees %d messages", i.Messages)
@@ -413,7 +413,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer l.Close()
 	cfg := DefaultConfig()
-	cfg.Run, cfg.StoreDir, cfg.Listen = "laos", t.TempDir(), l.Addr().String()
+	cfg.Run, cfg.StoreDir, cfg.Provision, cfg.Listen = "laos", t.TempDir(), true, l.Addr().String()
 	if _, err := Open(t.Context(), cfg, slog.New(slog.DiscardHandler)); !errors.Is(err, forager.ErrInUse) {
 		t.Errorf("got %v, want ErrInUse", err)
 	}

@@ -33,7 +33,7 @@ func (b *Bus) Claim(ctx context.Context, key string, over uint64) (revision uint
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	subject := b.names.subject(claims, key)
-	ack, err := b.js.Publish(ctx, subject, []byte(b.id), jetstream.WithExpectLastSequencePerSubject(over))
+	ack, err := b.js.PublishMsg(ctx, b.message(subject, []byte(b.id)), jetstream.WithExpectLastSequencePerSubject(over))
 	if err == nil {
 		return ack.Sequence, true, nil
 	}

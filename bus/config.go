@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"time"
@@ -15,8 +16,8 @@ type Config struct {
 	URL string `mapstructure:"url"`
 	// CredentialsFile is a NATS .creds file for the server at URL. Empty: none.
 	CredentialsFile string `mapstructure:"credentials_file"`
-	// Listen is the loopback address of the embedded server, "host:port". Port 0
-	// takes a free one. Other processes of this machine may join there.
+	// Listen is the address of the embedded server, "host:port". Port 0 takes a free
+	// one. Other processes may join there. Off loopback it needs credentials.
 	Listen string `mapstructure:"listen"`
 	// StoreDir is the folder of the embedded server's files. It belongs to one
 	// process at a time; the caller sees to that.
@@ -25,7 +26,26 @@ type Config struct {
 	// digits, "-" and "_".
 	Run string `mapstructure:"-"`
 
-	// ConnectTimeout bounds how long Open waits for a server, at least 1 ms.
+	// TLS secures the connection: the embedded server's side of it, or the client's
+	// when there is a URL. Nil: no TLS.
+	TLS *tls.Config `mapstructure:"-"`
+	// Seed is the nkey seed that this process proves who it is with. Empty: nothing
+	// to prove.
+	Seed []byte `mapstructure:"-"`
+	// Role is whose credentials Seed is: it names the inbox and the announcements of
+	// this process. Empty without Seed.
+	Role forager.Role `mapstructure:"-"`
+	// Users are the public nkeys that the embedded server lets in, by role; see
+	// Permissions. Empty: it lets in everybody who reaches it.
+	Users map[forager.Role][]string `mapstructure:"-"`
+	// Provision makes the streams, consumers and object stores of the run and keeps
+	// them there. Other processes wait until they are.
+	Provision bool `mapstructure:"-"`
+	// AllowPlain lets the embedded server listen off loopback without TLS and Users.
+	AllowPlain bool `mapstructure:"-"`
+
+	// ConnectTimeout bounds how long Open waits for a server, and then for what
+	// another process makes there; at least 1 ms.
 	ConnectTimeout time.Duration `mapstructure:"connect_timeout"`
 	// Timeout bounds every single exchange with the server (publish, ack,
 	// request) whose context allows more, at least 1 ms.
@@ -78,6 +98,10 @@ func DefaultConfig() Config {
 	}
 }
 
+// guarded says that the embedded server knows whom to let in, and keeps what they
+// say from others.
+func (c *Config) guarded() bool { return c.TLS != nil && len(c.Users) > 0 }
+
 // Validate reports the first setting that cannot work, or nil.
 func (c *Config) Validate() error {
 	if !isToken(c.Run) || len(c.Run) > 64 {
@@ -88,13 +112,16 @@ func (c *Config) Validate() error {
 		if err != nil {
 			return fmt.Errorf("bus: listen address %q: %w", c.Listen, err)
 		}
-		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-			return forager.WithHint(fmt.Errorf("bus: listen address %q is not a loopback address", c.Listen),
-				"the embedded server has no access control: start nats-server -js for a cluster and pass its URL with --nats")
+		if ip := net.ParseIP(host); (ip == nil || !ip.IsLoopback()) && !c.guarded() && !c.AllowPlain {
+			return forager.WithHint(fmt.Errorf("bus: listen address %q is not a loopback address, and the server would let in everybody", c.Listen),
+				`give it credentials: make them with "forager certs" and set security.dir`)
 		}
 		if c.StoreDir == "" {
 			return fmt.Errorf("bus: no store folder for the embedded server")
 		}
+	}
+	if (len(c.Seed) > 0) != (c.Role != "") {
+		return fmt.Errorf("bus: seed and role go together: role is %q", c.Role)
 	}
 	for name, d := range map[string]time.Duration{
 		"connect_timeout": c.ConnectTimeout, "timeout": c.Timeout, "ack_wait": c.AckWait, "sync_interval": c.SyncInterval,

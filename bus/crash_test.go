@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // publishForEver prints the number of every message that was acked.
 func publishForEver(folder string) {
 	cfg := DefaultConfig()
-	cfg.Run, cfg.StoreDir = "laos", folder
+	cfg.Run, cfg.StoreDir, cfg.Provision = "laos", folder, true
 	b, err := Open(context.Background(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

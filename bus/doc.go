@@ -13,6 +13,10 @@
 // acked within Config.AckWait comes again. Every call ends: with its context, or
 // after Config.Timeout.
 //
+// With credentials (Config.TLS, Seed, Users) the server lets in nobody else, and
+// each role may use only the subjects that PermissionsOf lists. Without, whoever
+// reaches it may do everything, so it stays on loopback.
+//
 // Package node and above may import this package. It imports the root package
 // and owns NATS: nats.go and nats-server are imported nowhere else.
 package bus

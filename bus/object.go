@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,7 +18,11 @@ import (
 func (b *Bus) PutObject(ctx context.Context, name string, data []byte) error {
 	ctx, cancel := b.transfer(ctx, len(data))
 	defer cancel()
-	_, err := b.objects.PutBytes(ctx, name, data)
+	store, err := b.store(name)
+	if err != nil {
+		return err
+	}
+	_, err = store.PutBytes(ctx, name, data)
 	if err == nil {
 		return nil
 	}
@@ -29,39 +34,107 @@ func (b *Bus) PutObject(ctx context.Context, name string, data []byte) error {
 }
 
 // GetObject reads a whole object; its digest is checked on the way. A name that
-// is not there gives forager.ErrNotFound. It is bounded like PutObject.
+// is not there gives forager.ErrNotFound; one that is larger than the store may be,
+// or that points elsewhere, gives forager.ErrCorrupt. It is bounded like PutObject.
 func (b *Bus) GetObject(ctx context.Context, name string) ([]byte, error) {
+	return b.getObject(ctx, name, -1)
+}
+
+// GetObjectOf is GetObject for an object whose size is known: another size gives
+// forager.ErrCorrupt before anything of it is read.
+func (b *Bus) GetObjectOf(ctx context.Context, name string, size int64) ([]byte, error) {
+	if size < 0 {
+		return nil, fmt.Errorf("get object %s: %d bytes", name, size)
+	}
+	return b.getObject(ctx, name, size)
+}
+
+// getObject reads an object of a size, -1 for any.
+func (b *Bus) getObject(ctx context.Context, name string, size int64) ([]byte, error) {
+	store, err := b.store(name)
+	if err != nil {
+		return nil, err
+	}
 	asking, cancel := b.bounded(ctx)
 	defer cancel()
-	info, err := b.objects.GetInfo(asking, name)
+	info, err := store.GetInfo(asking, name)
 	if err != nil {
 		return nil, objectError("get", name, err)
 	}
+	switch most := uint64(max(b.cfg.MaxObjects, rewardModelBytes)); {
+	case info.Opts != nil && info.Opts.Link != nil:
+		return nil, fmt.Errorf("get object %s: it is a link: %w", name, forager.ErrCorrupt)
+	case size >= 0 && info.Size != uint64(size):
+		return nil, fmt.Errorf("get object %s: it has %d bytes, want %d: %w", name, info.Size, size, forager.ErrCorrupt)
+	case size < 0 && info.Size > most:
+		return nil, forager.WithHint(fmt.Errorf("get object %s: it has %d bytes, the store may have %d: %w", name, info.Size, most, forager.ErrCorrupt),
+			"give this process the same bus.max_objects as the others")
+	}
 	ctx, cancel = b.transfer(ctx, int(info.Size))
 	defer cancel()
-	data, err := b.objects.GetBytes(ctx, name)
+	data, err := read(ctx, store, name, info.Size)
 	if err != nil {
 		return nil, objectError("get", name, err)
 	}
 	return data, nil
 }
 
+// read reads an object of so many bytes, and not one more.
+func read(ctx context.Context, store jetstream.ObjectStore, name string, size uint64) ([]byte, error) {
+	object, err := store.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = object.Close() }() // only read from
+	data := make([]byte, size)
+	if _, err := io.ReadFull(object, data); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return nil, errors.Join(fmt.Errorf("it is shorter than its %d bytes: %w", size, forager.ErrCorrupt), object.Error())
+		}
+		return nil, err
+	}
+	// The digest is compared at the end.
+	if n, err := object.Read(make([]byte, 1)); n > 0 || err == nil {
+		return nil, fmt.Errorf("it is longer than its %d bytes: %w", size, forager.ErrCorrupt)
+	} else if !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return data, nil
+}
+
+// store is the object store that holds a name.
+func (b *Bus) store(name string) (jetstream.ObjectStore, error) {
+	store, ok := b.objects[b.names.bucket(name)]
+	if !ok {
+		return nil, fmt.Errorf("object %s: a bus that is open for reading has no objects", name)
+	}
+	return store, nil
+}
+
 // DeleteObject removes an object. A name that is not there is no error.
 func (b *Bus) DeleteObject(ctx context.Context, name string) error {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
-	err := objectError("delete", name, b.objects.Delete(ctx, name))
+	store, err := b.store(name)
+	if err != nil {
+		return err
+	}
+	err = objectError("delete", name, store.Delete(ctx, name))
 	if errors.Is(err, forager.ErrNotFound) {
 		return nil
 	}
 	return err
 }
 
-// ListObjects gives the names of all objects, sorted.
+// ListObjects gives the names of all objects except ObjectRewardModel, sorted.
 func (b *Bus) ListObjects(ctx context.Context) ([]string, error) {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
-	infos, err := b.objects.List(ctx)
+	store, err := b.store("")
+	if err != nil {
+		return nil, err
+	}
+	infos, err := store.List(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
 		return nil, fmt.Errorf("list objects: %w", err)
 	}
@@ -73,7 +146,7 @@ func (b *Bus) ListObjects(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// KeepObjects removes all objects except those named.
+// KeepObjects removes all objects except those named and ObjectRewardModel.
 func (b *Bus) KeepObjects(ctx context.Context, keep []string) error {
 	names, err := b.ListObjects(ctx)
 	if err != nil {

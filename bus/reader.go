@@ -12,20 +12,19 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/forager-rl/forager"
 )
 
 // OpenReader is Open for someone who only looks: it creates nothing on the
-// server, and only Replay, Follow and StreamInfo work. They answer
-// forager.ErrNotFound for a stream that is not there. Without cfg.URL it serves
+// server, and only Replay, Follow, StreamInfo, ObjectsInfo, Announced and Request
+// work. They answer forager.ErrNotFound for what is not there. Without cfg.URL it serves
 // what is in cfg.StoreDir, which CopyStream may have put there.
 func OpenReader(ctx context.Context, cfg Config, log *slog.Logger) (*Bus, error) {
-	if err := cfg.Validate(); err != nil {
+	b, err := newBus(cfg, log)
+	if err != nil {
 		return nil, err
 	}
-	b := &Bus{cfg: cfg, names: names{cfg.Run}, log: log, consumers: map[Stream]jetstream.Consumer{}}
 	if err := b.join(ctx); err != nil {
 		_ = b.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("open bus for reading: %w", err)

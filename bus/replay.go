@@ -95,7 +95,9 @@ func (r *reading) until(ctx context.Context, last uint64) error {
 		if seq > last { // the rest of the range was removed meanwhile
 			return nil
 		}
-		if err := r.fn(seq, msg.Data()); err != nil {
+		if !r.bus.believes(msg.Subject(), msg.Headers()) {
+			r.bus.log.Warn("bus: a message that nobody may publish was passed over", "subject", msg.Subject(), "role", msg.Headers().Get(roleHeader))
+		} else if err := r.fn(seq, msg.Data()); err != nil {
 			r.stopped = true
 			return err
 		}

@@ -4,20 +4,50 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 
 	"github.com/forager-rl/forager"
 )
 
-// startServer runs a NATS server with JetStream in this process, on a loopback
-// port. It leaves signals and standard output alone.
-func startServer(cfg *Config, log *slog.Logger) (*server.Server, error) {
+// startServer runs a NATS server with JetStream in this process. With credentials
+// it lets in nobody but their holders, and this process by a key that it makes now.
+func (b *Bus) startServer() (err error) {
+	users := b.cfg.Users
+	if len(users) > 0 {
+		key, err := nkeys.CreateUser()
+		if err != nil {
+			return fmt.Errorf("nkey of the embedded server: %w", err)
+		}
+		own, err := key.PublicKey()
+		if err != nil {
+			return fmt.Errorf("nkey of the embedded server: %w", err)
+		}
+		if b.seed, err = key.Seed(); err != nil {
+			return fmt.Errorf("nkey of the embedded server: %w", err)
+		}
+		b.role = forager.RoleNATS
+		users = maps.Clone(users)
+		users[b.role] = append(slices.Clone(users[b.role]), own)
+	}
+	b.server, err = runServer(&b.cfg, nkeyUsers(b.cfg.Run, users), b.log)
+	return err
+}
+
+// runServer gives a server that is ready. It leaves signals and standard output
+// alone. Users stay in the account that a server without any has, so that the
+// streams of a run are still there when it gets credentials; the system account has
+// no user.
+func runServer(cfg *Config, users []*server.NkeyUser, log *slog.Logger) (*server.Server, error) {
 	host, portText, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
@@ -38,6 +68,7 @@ func startServer(cfg *Config, log *slog.Logger) (*server.Server, error) {
 		ServerName: "forager-" + cfg.Run, Host: host, Port: port, NoSigs: true,
 		JetStream: true, StoreDir: cfg.StoreDir, SyncInterval: cfg.SyncInterval, // store limits: the server takes them from the free disk space
 		MaxPayload: int32(cfg.MaxPayload), DisableJetStreamBanner: true,
+		TLS: cfg.TLS != nil, TLSConfig: cfg.TLS, TLSTimeout: handshakeTimeout, AuthTimeout: handshakeTimeout + 2, Nkeys: users,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("embedded server: %w", err)
@@ -56,6 +87,22 @@ func startServer(cfg *Config, log *slog.Logger) (*server.Server, error) {
 		return nil, forager.WithHint(fmt.Errorf("embedded server: %w", err), "look at the folder "+cfg.StoreDir)
 	}
 	return s, nil
+}
+
+// handshakeTimeout is how long a client may take for TLS, in seconds: the server's
+// own 2 s are too few for machines whose cores are all busy.
+const handshakeTimeout = 10
+
+// reachable is a server's URL as another process of this machine may use it.
+func reachable(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	}
+	return u.String()
 }
 
 // tryListen finds out before the server starts whether its port is free: the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 	timeoutHeader = "Forager-Timeout" // of a request: milliseconds that the caller still waits
 	errorHeader   = "Forager-Error"   // of a reply whose body is the text of an error: its kind
 )
+
+// maxErrorText bounds the text of an error on the wire, in bytes.
+const maxErrorText = 4 << 10
 
 // maxWaiting is how many requests of a service wait in a process for a free
 // handler; those beyond it get no reply.
@@ -83,7 +87,7 @@ func (b *Bus) Request(ctx context.Context, service string, data []byte) ([]byte,
 		return nil, fmt.Errorf("service %s: %w", service, err)
 	}
 	if kind := reply.Header.Get(errorHeader); kind != "" {
-		return nil, fmt.Errorf("service %s: %w", service, &remoteError{string(reply.Data), wireErrors[kind]})
+		return nil, fmt.Errorf("service %s: %w", service, &remoteError{string(reply.Data[:min(len(reply.Data), maxErrorText)]), wireErrors[kind]})
 	}
 	return reply.Data, nil
 }
@@ -125,6 +129,10 @@ func (b *Bus) Serve(ctx context.Context, service string, handler func(context.Co
 }
 
 func (b *Bus) answer(ctx context.Context, service string, request *nats.Msg, handler func(context.Context, []byte) ([]byte, error)) {
+	if !b.mayAnswer(request.Reply) {
+		b.log.Warn("bus: a request that wants its answer elsewhere than in an inbox was dropped", "service", service, "reply", request.Reply)
+		return
+	}
 	wait := b.cfg.Timeout
 	if ms, err := strconv.ParseInt(request.Header.Get(timeoutHeader), 10, 64); err == nil && ms > 0 {
 		wait = time.Duration(min(ms, int64(time.Hour/time.Millisecond))) * time.Millisecond
@@ -144,11 +152,24 @@ func (b *Bus) answer(ctx context.Context, service string, request *nats.Msg, han
 	if err != nil {
 		reply.Header.Set(errorHeader, kindOf(err))
 		data = []byte(err.Error())
+		data = data[:min(len(data), maxErrorText)]
 	}
 	reply.Data = data
 	if err := b.conn.PublishMsg(reply); err != nil {
 		b.log.Warn("bus: a reply was not sent", "service", service, "error", err)
 	}
+}
+
+// mayAnswer reports whether a reply subject is the inbox of a role. Anywhere else a
+// caller could have us publish what it may not publish itself.
+func (b *Bus) mayAnswer(reply string) bool {
+	if b.role == "" {
+		return reply != ""
+	}
+	rest, ok := strings.CutPrefix(reply, inboxPrefix)
+	role, _, whole := strings.Cut(rest, ".")
+	_, known := b.permissions[forager.Role(role)]
+	return ok && whole && known
 }
 
 // Notify tells everybody who watches a topic at this moment. Nobody may.
@@ -159,7 +180,7 @@ func (b *Bus) Notify(ctx context.Context, topic string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := b.conn.Publish(b.names.notice(topic), data); err != nil {
+	if err := b.conn.PublishMsg(b.message(b.names.notice(topic), data)); err != nil {
 		return fmt.Errorf("notify %s: %w", topic, err)
 	}
 	return nil
@@ -186,7 +207,9 @@ func (b *Bus) Watch(ctx context.Context, topic string, fn func([]byte)) error {
 		case err != nil:
 			return fmt.Errorf("watch %s: %w", topic, err)
 		}
-		fn(msg.Data)
+		if b.believes(msg.Subject, msg.Header) {
+			fn(msg.Data)
+		}
 	}
 }
 

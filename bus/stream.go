@@ -44,7 +44,7 @@ func (b *Bus) publish(ctx context.Context, s Stream, id string, data []byte) err
 	}
 	bounded, cancel := b.bounded(ctx)
 	defer cancel()
-	_, err := b.js.Publish(bounded, b.names.subject(s, id), data, opts...)
+	_, err := b.js.PublishMsg(bounded, b.message(b.names.subject(s, id), data), opts...)
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
@@ -147,6 +147,13 @@ func (b *Bus) collect(ctx context.Context, batch jetstream.MessageBatch) ([]*Mes
 			if err != nil {
 				return messages, err
 			}
+			if !b.believes(msg.Subject(), msg.Headers()) {
+				b.log.Warn("bus: a message that nobody may publish was dropped", "subject", msg.Subject(), "role", msg.Headers().Get(roleHeader))
+				if err := msg.Term(); err != nil {
+					return messages, err
+				}
+				continue
+			}
 			messages = append(messages, &Message{
 				Data: msg.Data(), Sequence: meta.Sequence.Stream, Redelivered: int(meta.NumDelivered) - 1, bus: b, msg: msg,
 			})
@@ -163,6 +170,8 @@ type StreamInfo struct {
 	LastSequence uint64 // of the newest message ever, 0 when there was none
 	Waiting      uint64 // not yet delivered to anybody; 0 for Annotations
 	Held         int    // delivered and not acked; 0 for Annotations
+	MaxMessages  int64  // limit of Messages; 0: none
+	MaxBytes     int64  // limit of Bytes; 0: none
 }
 
 // StreamInfo asks the server for the state of a stream.
@@ -176,16 +185,24 @@ func (b *Bus) StreamInfo(ctx context.Context, s Stream) (StreamInfo, error) {
 	if err != nil {
 		return StreamInfo{}, fmt.Errorf("state of %s: %w", s, err)
 	}
-	state := stream.CachedInfo().State
-	info := StreamInfo{Messages: state.Msgs, Bytes: state.Bytes, LastSequence: state.LastSeq}
-	if consumer, ok := b.consumers[s]; ok {
-		c, err := consumer.Info(ctx)
+	info := streamInfo(stream)
+	if s.fetched() { // looked up, not taken from b.consumers: a reader has none
+		consumer, err := stream.Consumer(ctx, workers)
 		if err != nil {
 			return StreamInfo{}, fmt.Errorf("state of %s: %w", s, err)
 		}
+		c := consumer.CachedInfo()
 		info.Waiting, info.Held = c.NumPending, c.NumAckPending
 	}
 	return info, nil
+}
+
+func streamInfo(stream jetstream.Stream) StreamInfo {
+	info := stream.CachedInfo()
+	return StreamInfo{
+		Messages: info.State.Msgs, Bytes: info.State.Bytes, LastSequence: info.State.LastSeq,
+		MaxMessages: max(0, info.Config.MaxMsgs), MaxBytes: max(0, info.Config.MaxBytes),
+	}
 }
 
 // PurgeStream removes every message of a stream, those being worked on included.

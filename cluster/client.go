@@ -15,9 +15,19 @@ type Caller interface {
 	Call(ctx context.Context, request []byte) ([]byte, error)
 }
 
-// Client speaks to the group. Besides the errors named at each method, all of
-// them answer ErrUnavailable, ErrNotLeader and the errors of the Caller. All may
-// be repeated when the outcome is unknown.
+// The bounds of a request that meets no leader: a change of leaders takes a
+// second or two.
+const (
+	retryFor    = 10 * time.Second // in all, less when ctx ends
+	attemptWait = 4 * time.Second  // for one answer: a node that hangs is not waited for
+	firstPause  = 20 * time.Millisecond
+	longPause   = 500 * time.Millisecond
+)
+
+// Client speaks to the group. While the group has no leader it tries again, for
+// at most 10 seconds. Besides the errors named at each method, all of them then
+// answer ErrUnavailable, ErrNotLeader and the errors of the Caller. All may be
+// repeated when the outcome is unknown, and are.
 type Client struct {
 	caller Caller
 }
@@ -114,32 +124,6 @@ func (c *Client) AddCheckpoint(ctx context.Context, epoch uint64, checkpoint Che
 	return err
 }
 
-// Register announces an instance of a service for ttl, or for good when ttl is
-// 0. It is called again to extend the time. It answers forager.ErrFull.
-func (c *Client) Register(ctx context.Context, service Service, ttl time.Duration) error {
-	_, err := c.apply(ctx, Command{Register: &Register{Service: service, TTL: ttl}})
-	return err
-}
-
-// Deregister removes an instance of a service; an absent one is no error.
-func (c *Client) Deregister(ctx context.Context, name, instance string) error {
-	_, err := c.apply(ctx, Command{Deregister: &Deregister{Name: name, Instance: instance}})
-	return err
-}
-
-// Lookup gives the instances of a service, at least one, or forager.ErrNotFound.
-func (c *Client) Lookup(ctx context.Context, name string) ([]Service, error) {
-	s, err := c.State(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found := s.Lookup(name)
-	if len(found) == 0 {
-		return nil, fmt.Errorf("service %q: %w: no instance is registered", name, forager.ErrNotFound)
-	}
-	return found, nil
-}
-
 // State reads everything that the group has agreed on.
 func (c *Client) State(ctx context.Context) (State, error) {
 	r, err := c.call(ctx, request{Read: readState})
@@ -157,13 +141,39 @@ func (c *Client) apply(ctx context.Context, cmd Command) (Result, error) {
 	return r.Result, err
 }
 
+// call sends a request until it is answered, with growing pauses, for as long as
+// the group has no leader.
 func (c *Client) call(ctx context.Context, r request) (response, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return response{}, fmt.Errorf("encode cluster request: %w", err)
 	}
+	bounded, cancel := context.WithTimeout(ctx, retryFor)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		answer, err := c.attempt(bounded, data)
+		if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNotLeader) {
+			return answer, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-bounded.Done():
+			timer.Stop()
+			return answer, err
+		}
+	}
+}
+
+// attempt sends a request once. No answer in time is ErrUnavailable.
+func (c *Client) attempt(ctx context.Context, data []byte) (response, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptWait)
+	defer cancel()
 	answer, err := c.caller.Call(ctx, data)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return response{}, unavailable("call the raft group", err)
+	case err != nil:
 		return response{}, fmt.Errorf("call the raft group: %w", err)
 	}
 	var out response
@@ -174,4 +184,51 @@ func (c *Client) call(ctx context.Context, r request) (response, error) {
 		return response{}, out.Error.err()
 	}
 	return out, nil
+}
+
+// Servers lists the nodes of the group.
+func (c *Client) Servers(ctx context.Context) ([]Server, error) {
+	r, err := c.call(ctx, request{Read: readServers})
+	return r.Servers, err
+}
+
+// Status tells how the node that answers sees the group.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	r, err := c.call(ctx, request{Read: readStatus})
+	if err != nil {
+		return Status{}, err
+	}
+	if r.Status == nil {
+		return Status{}, fmt.Errorf("read cluster status: the answer has none: %w", forager.ErrSchema)
+	}
+	return *r.Status, nil
+}
+
+// AddNonvoter lets a node in that follows without a vote, or tells the group the
+// new address of a node. Address is the host:port under which the others dial it.
+func (c *Client) AddNonvoter(ctx context.Context, id, address string) error {
+	return c.change(ctx, change{Op: opAdmit, ID: id, Address: address})
+}
+
+// AddVoter gives a vote to a node of the group that has caught up. It answers
+// forager.ErrNotFound for a node that was not let in.
+func (c *Client) AddVoter(ctx context.Context, id string) error {
+	return c.change(ctx, change{Op: opPromote, ID: id})
+}
+
+// RemoveVoter takes a node out of the group, whether it has a vote or not. It
+// answers forager.ErrNotFound for a node that is not in it.
+func (c *Client) RemoveVoter(ctx context.Context, id string) error {
+	return c.change(ctx, change{Op: opRemove, ID: id})
+}
+
+// Transfer hands the lead to a voter, or to the one that is most up to date when
+// id is empty.
+func (c *Client) Transfer(ctx context.Context, id string) error {
+	return c.change(ctx, change{Op: opTransfer, ID: id})
+}
+
+func (c *Client) change(ctx context.Context, ch change) error {
+	_, err := c.call(ctx, request{Change: &ch})
+	return err
 }

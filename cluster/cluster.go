@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,32 +18,50 @@ import (
 // The bounds of waits that no setting changes.
 const (
 	leaderPoll   = 2 * time.Millisecond // how often a wait for a leader looks
-	expireEvery  = time.Second          // how often the leader looks for services that ran out
+	houseEvery   = time.Second          // how often Run looks after this node
 	shutdownWait = 10 * time.Second     // for the Raft library to end its goroutines
+	maxQuestions = 32                   // at a time; the library takes 64
 )
 
 // Cluster is one node of the Raft group. All methods may be called at the same
 // time from several goroutines.
 type Cluster struct {
-	cfg  Config
-	log  *slog.Logger
-	now  func() time.Time
-	fsm  *fsm
-	raft *raft.Raft
+	cfg   Config
+	log   *slog.Logger
+	now   func() time.Time
+	begun time.Time // from now
+	fsm   *fsm
+	disk  *disk
+	layer *layer // nil without network
+	raft  *raft.Raft
 
-	// caughtUp is the last Raft term in which this node, as leader, has applied
-	// everything of earlier terms.
-	caughtUp atomic.Uint64
+	transport *mended
 
-	close func() error // runs once
+	// settled is the last Raft term that this node has begun as leader: everything
+	// of earlier terms is applied, and the lease is in this node's time.
+	settled  atomic.Uint64
+	settling chan struct{} // holds one token while a term is begun
+
+	// questions holds a token for each question that the Raft library would leave
+	// without an answer when it shuts down.
+	questions chan struct{}
+	closing   chan struct{} // closed when it is about to shut down
+
+	limiter *limiter
+	halt    func() error // runs once
+	close   func() error // runs once
 }
 
 // Status is a node's own view of the group.
 type Status struct {
-	NodeID  string `json:"node_id"`
-	Leader  string `json:"leader"` // "" when none is known
-	Term    uint64 `json:"term"`
-	Applied uint64 `json:"applied"` // index of the newest applied log entry
+	NodeID    string            `json:"node_id"`
+	Leader    string            `json:"leader"` // "" when none is known
+	Term      uint64            `json:"term"`
+	Applied   uint64            `json:"applied"`           // index of the newest applied log entry
+	Committed uint64            `json:"committed"`         // of the newest one that a majority has, as far as this node knows
+	Voter     bool              `json:"voter"`             // this node has a vote
+	Unknown   uint64            `json:"unknown,omitempty"` // log entries that this program does not understand
+	Refused   map[string]uint64 `json:"refused,omitempty"` // connections by reason
 }
 
 // node is what start needs beyond the settings; Open fills it from disk.
@@ -50,237 +69,250 @@ type node struct {
 	logs      raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
-	transport raft.Transport
-	voters    []raft.Server // the group to found when the stores are empty
+	transport wire
+	layer     *layer
+	voters    []raft.Server // the group to found when the stores are empty; nil: wait to be let in
 	release   func() error  // called after Raft has ended
 }
 
 // start starts Raft on a node's parts, founding the group when they are empty.
+// On an error the parts are the caller's to release.
 func start(cfg Config, n node, log *slog.Logger, now func() time.Time) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, log: log, now: now, fsm: &fsm{}}
-	rc := raft.DefaultConfig()
-	rc.LocalID = raft.ServerID(cfg.NodeID)
-	rc.HeartbeatTimeout = cfg.ElectionTimeout
-	rc.ElectionTimeout = cfg.ElectionTimeout
-	rc.LeaderLeaseTimeout = cfg.ElectionTimeout
-	rc.CommitTimeout = max(cfg.ElectionTimeout/10, time.Millisecond)
-	rc.SnapshotThreshold = cfg.SnapshotEntries
-	rc.SnapshotInterval = 10 * time.Second
-	rc.TrailingLogs = cfg.SnapshotEntries
-	rc.NoLegacyTelemetry = true
-	rc.Logger = raftLogger(log)
-
+	c := &Cluster{
+		cfg: cfg, log: log, now: now, begun: now(), fsm: &fsm{log: log}, disk: newDisk(n.logs, n.stable, log), layer: n.layer,
+		settling: make(chan struct{}, 1), questions: make(chan struct{}, maxQuestions), closing: make(chan struct{}), limiter: newLimiter(now),
+	}
+	rc := raftConfig(&cfg, log, now)
 	existing, err := raft.HasExistingState(n.logs, n.stable, n.snapshots)
 	if err != nil {
 		return nil, fmt.Errorf("read raft state: %w: %w", forager.ErrCorrupt, err)
 	}
-	if !existing {
+	if !existing && len(n.voters) > 0 {
 		if err := raft.BootstrapCluster(rc, n.logs, n.stable, n.snapshots, n.transport, raft.Configuration{Servers: n.voters}); err != nil {
 			return nil, fmt.Errorf("found raft group: %w", err)
 		}
 	}
-	if c.raft, err = raft.NewRaft(rc, c.fsm, n.logs, n.stable, n.snapshots, n.transport); err != nil {
-		return nil, fmt.Errorf("start raft: %w", err)
+	noted, err := noteSnapshots(n.snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("read raft snapshots: %w", err)
 	}
-	c.close = sync.OnceValue(func() error {
-		done := make(chan error, 1)
-		go func() { done <- c.raft.Shutdown().Error() }() // ends with Raft's own goroutines
-		select {
-		case err := <-done:
-			return errors.Join(err, n.release())
-		case <-time.After(shutdownWait):
-			return fmt.Errorf("wait for raft to shut down: not done after %v", shutdownWait)
+	c.transport = &mended{wire: n.transport, snapshots: noted, rpcs: make(chan raft.RPC), done: make(chan struct{})}
+	started := make(chan struct{})
+	if n.layer != nil {
+		n.layer.nodeAt = func(a raft.ServerAddress) (string, bool) {
+			<-started // at once: Raft dials as soon as it runs
+			return c.nodeAt(a)
 		}
-	})
+	}
+	c.raft, err = raft.NewRaft(rc, c.fsm, c.disk, c.disk, noted, c.transport)
+	if err != nil {
+		return nil, fmt.Errorf("start raft: %w", errors.Join(err, c.fsm.refusal()))
+	}
+	close(started)
+	c.fsm.onInstall(func() error { return c.transport.trim(c) })
+	go c.transport.run(c) // ends in shutdown
+	c.halt = sync.OnceValue(c.shutdown)
+	c.close = sync.OnceValue(func() error { return c.end(n) })
 	if err := c.checkMember(); err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, errors.Join(err, c.halt())
 	}
 	return c, nil
 }
 
-// checkMember finds a directory that belongs to another node, which would wait
-// for a leader for ever.
-func (c *Cluster) checkMember() error {
-	f := c.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return fmt.Errorf("read raft members: %w", err)
-	}
-	var names []raft.ServerID
-	for _, s := range f.Configuration().Servers {
-		if s.ID == raft.ServerID(c.cfg.NodeID) {
-			return nil
-		}
-		names = append(names, s.ID)
-	}
-	return forager.WithHint(fmt.Errorf("raft state belongs to %v, not to %q", names, c.cfg.NodeID),
-		"set cluster.node_id to the name that the directory was made with")
+func raftConfig(cfg *Config, log *slog.Logger, now func() time.Time) *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(cfg.NodeID)
+	rc.HeartbeatTimeout = cfg.election()
+	rc.ElectionTimeout = cfg.election()
+	rc.LeaderLeaseTimeout = cfg.election()
+	rc.CommitTimeout = max(cfg.election()/10, time.Millisecond)
+	rc.SnapshotThreshold = cfg.SnapshotEntries
+	rc.SnapshotInterval = 10 * time.Second
+	rc.TrailingLogs = cfg.SnapshotEntries
+	rc.NoLegacyTelemetry = true
+	rc.Logger = raftLogger(log, now)
+	return rc
 }
 
-// Run waits for a leader, then keeps house until ctx is done: as leader it
-// removes services whose registration has run out. It returns nil after ctx is
-// done and ErrUnavailable when no leader came up within LeaderTimeout. Close is
-// the caller's to call afterwards.
-func (c *Cluster) Run(ctx context.Context) error {
-	if err := c.WaitLeader(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
+// end hands the lead on and stops everything.
+func (c *Cluster) end(n node) error {
+	c.handOver()
+	if err := c.halt(); err != nil {
 		return err
 	}
-	tick := time.NewTicker(expireEvery)
-	defer tick.Stop()
-	led := !c.leads()
-	for {
-		if now := c.leads(); now != led {
-			led = now
-			c.log.Info("raft leadership", "node", c.cfg.NodeID, "leads", led, "leader", c.Status().Leader)
-		}
+	return n.release()
+}
+
+// shutdown stops Raft without handing the lead on, and leaves the files open.
+func (c *Cluster) shutdown() error {
+	close(c.closing)
+	patience, cancel := context.WithTimeout(context.Background(), 2*c.cfg.election()) // a leader that is cut off gives up by then
+	defer cancel()
+	for range maxQuestions {
 		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			c.expire(ctx)
+		case c.questions <- struct{}{}:
+		case <-patience.Done():
 		}
 	}
-}
-
-// expire proposes the removal of services that have run out, if there are any.
-func (c *Cluster) expire(ctx context.Context) {
-	now := c.now()
-	state := c.fsm.read()
-	for _, v := range state.Services {
-		if c.leads() && v.expired(now) {
-			r, err := c.Apply(ctx, Command{ExpireServices: &ExpireServices{}})
-			if err != nil && ctx.Err() == nil {
-				c.log.Warn("remove services that ran out: it is tried again", "error", err)
-			} else if err == nil {
-				c.log.Debug("removed services that ran out", "count", r.Expired)
-			}
-			return
-		}
-	}
-}
-
-// Apply stamps a command with this node's clock, has the group agree on it and
-// gives its result. It answers ErrNotLeader on a node that does not lead,
-// ErrUnavailable when the group did not agree in time (the command may have been
-// applied; repeating it is safe), and the errors of State.Apply.
-func (c *Cluster) Apply(ctx context.Context, cmd Command) (Result, error) {
-	if err := c.lead(ctx); err != nil {
-		return Result{}, err
-	}
-	cmd.Now = c.now().UTC()
-	data, err := cmd.encode()
-	if err != nil {
-		return Result{}, err
-	}
-	f := c.raft.Apply(data, c.cfg.ApplyTimeout)
-	if err := c.await(ctx, "wait for raft to apply a command", f); err != nil {
-		return Result{}, err
-	}
-	o, ok := f.Response().(outcome)
-	if !ok {
-		return Result{}, fmt.Errorf("raft answered a command with %T", f.Response())
-	}
-	return o.result, o.err
-}
-
-// State gives a copy of the state that holds everything acknowledged before the
-// call. It answers the errors of Apply.
-func (c *Cluster) State(ctx context.Context) (State, error) {
-	if err := c.lead(ctx); err != nil {
-		return State{}, err
-	}
-	// A leader holds all that its own term acknowledged. One barrier a term
-	// brings in the earlier terms; VerifyLeader excludes a newer leader.
-	term := c.raft.CurrentTerm()
-	if c.caughtUp.Load() != term {
-		if err := c.await(ctx, "wait for raft to catch up", c.raft.Barrier(c.cfg.ApplyTimeout)); err != nil {
-			return State{}, err
-		}
-		c.caughtUp.Store(term)
-	}
-	if err := c.await(ctx, "wait for raft to confirm its leader", c.raft.VerifyLeader()); err != nil {
-		return State{}, err
-	}
-	if now := c.raft.CurrentTerm(); now != term {
-		return State{}, unavailable("read the state", fmt.Errorf("the term changed from %d to %d meanwhile", term, now))
-	}
-	return c.fsm.read(), nil
-}
-
-// await bounds the wait for a Raft future by ApplyTimeout and ctx.
-func (c *Cluster) await(ctx context.Context, wait string, f raft.Future) error {
+	stopped := c.raft.Shutdown()
+	err := c.transport.Close() // ends what Raft waits for
+	close(c.transport.done)
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }() // ends when Raft decides, at the latest when it shuts down
-	timeout := time.NewTimer(c.cfg.ApplyTimeout)
-	defer timeout.Stop()
+	go func() { done <- stopped.Error() }() // ends with Raft's own goroutines
 	select {
-	case err := <-done:
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, raft.ErrNotLeader):
-			return c.notLeader()
-		default:
-			return unavailable(wait, err)
-		}
-	case <-ctx.Done():
-		return unavailable(wait, ctx.Err())
-	case <-timeout.C:
-		return unavailable(wait, fmt.Errorf("not done after %v", c.cfg.ApplyTimeout))
+	case stop := <-done:
+		return errors.Join(err, stop)
+	case <-time.After(shutdownWait):
+		return fmt.Errorf("wait for raft to shut down: not done after %v", shutdownWait)
 	}
 }
 
-// WaitLeader waits until the group has a leader, at most LeaderTimeout.
-func (c *Cluster) WaitLeader(ctx context.Context) error {
-	const wait = "wait for a raft leader"
-	timeout := time.NewTimer(c.cfg.LeaderTimeout)
-	defer timeout.Stop()
-	poll := time.NewTicker(leaderPoll)
-	defer poll.Stop()
-	for {
-		if c.raft.State() == raft.Shutdown {
-			return unavailable(wait, errors.New("this node is closed"))
-		}
-		if _, id := c.raft.LeaderWithID(); id != "" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return unavailable(wait, ctx.Err())
-		case <-timeout.C:
-			return unavailable(wait, fmt.Errorf("none after %v", c.cfg.LeaderTimeout))
-		case <-poll.C:
-		}
-	}
-}
-
-// lead returns nil when this node leads, once there is a leader at all.
-func (c *Cluster) lead(ctx context.Context) error {
-	if c.leads() {
+// checkMember finds a directory that belongs to another node, which would wait
+// for a leader for ever. A node that joins belongs to no group at first.
+func (c *Cluster) checkMember() error {
+	servers := c.configuration()
+	i := slices.IndexFunc(servers, func(s raft.Server) bool { return string(s.ID) == c.cfg.NodeID })
+	switch {
+	case i < 0 && (c.cfg.Join || len(servers) == 0):
 		return nil
-	}
-	if err := c.WaitLeader(ctx); err != nil {
-		return err
-	}
-	if !c.leads() {
-		return c.notLeader()
+	case i < 0:
+		var names []raft.ServerID
+		for _, s := range servers {
+			names = append(names, s.ID)
+		}
+		return forager.WithHint(fmt.Errorf("raft state belongs to %v, not to %q", names, c.cfg.NodeID),
+			"set cluster.node_id to the name that the directory was made with")
+	case c.layer != nil && string(servers[i].Address) != c.layer.advertised:
+		c.log.Warn("the group knows this node under another address: change it with \"forager voters add\"",
+			"node", c.cfg.NodeID, "known", string(servers[i].Address), "advertised", c.layer.advertised)
 	}
 	return nil
 }
 
-func (c *Cluster) leads() bool { return c.raft.State() == raft.Leader }
+// configuration is the newest list of the group's nodes that this one has.
+func (c *Cluster) configuration() []raft.Server {
+	return c.raft.GetConfiguration().Configuration().Servers // never fails, never waits
+}
 
-func (c *Cluster) notLeader() error {
-	return fmt.Errorf("node %q: %w, which is %q", c.cfg.NodeID, ErrNotLeader, c.Status().Leader)
+// nodeAt gives the id of the node with an address.
+func (c *Cluster) nodeAt(address raft.ServerAddress) (string, bool) {
+	for _, s := range c.configuration() {
+		if s.Address == address {
+			return string(s.ID), true
+		}
+	}
+	return "", false
+}
+
+// Run keeps house until ctx is done: it notices what happens to this node. It
+// returns nil after ctx is done, and an error when this node can take no more part: its
+// storage failed, it was removed from the group or, in a group of one, no leader
+// came up within LeaderTimeout. Close is the caller's to call afterwards.
+func (c *Cluster) Run(ctx context.Context) error {
+	if c.cfg.Listen == "" {
+		if err := c.WaitLeader(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	tick := time.NewTicker(houseEvery)
+	defer tick.Stop()
+	h := house{Cluster: c, seen: c.now()}
+	for {
+		if err := h.keep(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.disk.failed:
+			return c.disk.failure()
+		case <-c.raft.LeaderCh():
+		case <-tick.C:
+		}
+	}
+}
+
+// house is what Run remembers.
+type house struct {
+	*Cluster
+	leader string
+	seen   time.Time // when there was a leader last
+	member bool      // this node has been part of the group
+}
+
+func (h *house) keep(ctx context.Context) error {
+	s := h.Status()
+	member := slices.ContainsFunc(h.configuration(), func(v raft.Server) bool { return string(v.ID) == h.cfg.NodeID })
+	if h.member && !member || h.raft.State() == raft.Shutdown && !h.closed() {
+		return forager.WithHint(fmt.Errorf("raft: node %q was removed from the group", h.cfg.NodeID),
+			"to bring it back, start it with an empty directory and cluster.join")
+	}
+	h.member = member
+	if s.Leader != h.leader {
+		h.log.Info("raft leader", "node", h.cfg.NodeID, "leader", s.Leader, "term", s.Term)
+		h.leader = s.Leader
+	}
+	if s.Leader != "" {
+		h.seen = h.now()
+	} else if away := h.now().Sub(h.seen); away > h.cfg.LeaderTimeout && h.limiter.allow("no leader") {
+		h.log.Warn("the raft group has no leader: a majority of its voters must be up and reach each other",
+			"node", h.cfg.NodeID, "since", away.Round(time.Second), "voters", h.servers())
+	}
+	if !h.leads() {
+		return nil
+	}
+	if h.fsm.behind() {
+		h.handOver()
+		return nil
+	}
+	if _, err := h.settle(ctx); err != nil && ctx.Err() == nil {
+		h.log.Debug("begin a raft term: it is tried again", "error", err)
+	}
+	return nil
 }
 
 // Status gives this node's view of the group without asking the others.
 func (c *Cluster) Status() Status {
 	_, leader := c.raft.LeaderWithID()
-	return Status{NodeID: c.cfg.NodeID, Leader: string(leader), Term: c.raft.CurrentTerm(), Applied: c.raft.AppliedIndex()}
+	s := Status{
+		NodeID: c.cfg.NodeID, Leader: string(leader), Term: c.raft.CurrentTerm(),
+		Applied: c.raft.AppliedIndex(), Committed: c.raft.CommitIndex(), Unknown: c.fsm.unknown.Load(),
+	}
+	for _, v := range c.configuration() {
+		s.Voter = s.Voter || string(v.ID) == c.cfg.NodeID && v.Suffrage == raft.Voter
+	}
+	if c.layer != nil {
+		s.Refused = map[string]uint64{}
+		for reason, n := range c.layer.refused {
+			s.Refused[string(reason)] = n.Load()
+		}
+	}
+	return s
 }
 
-// Close stops Raft and closes its files. Calling it again does nothing.
+// View is Status with the voters, for others to see.
+func (c *Cluster) View() View {
+	status := c.Status()
+	v := View{Node: status.NodeID, Leader: status.Leader, Term: status.Term}
+	for _, s := range c.configuration() {
+		if s.Suffrage == raft.Voter {
+			v.Voters = append(v.Voters, string(s.ID))
+		}
+	}
+	slices.Sort(v.Voters)
+	return v
+}
+
+// closed says whether this process is closing the node.
+func (c *Cluster) closed() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close hands the lead on, if this node has it, stops Raft and closes its files.
+// Calling it again does nothing.
 func (c *Cluster) Close() error { return c.close() }

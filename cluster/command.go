@@ -12,10 +12,13 @@ import (
 )
 
 // Command is one change to the state. Exactly one of its pointers is set. Now
-// is stamped by the node that proposes the command; what clients write there is
-// ignored.
+// and Term are set by the node that proposes the command; what clients write
+// there is ignored.
 type Command struct {
-	Now time.Time `json:"now"`
+	Now  time.Time `json:"now"`
+	Term uint64    `json:"term,omitempty"` // of the leader; in another term the command changes nothing
+
+	RebaseLease *RebaseLease `json:"rebase_lease,omitempty"`
 
 	SetRun          *SetRun          `json:"set_run,omitempty"`
 	AcquireLease    *AcquireLease    `json:"acquire_lease,omitempty"`
@@ -23,9 +26,14 @@ type Command struct {
 	ReleaseLease    *ReleaseLease    `json:"release_lease,omitempty"`
 	PublishManifest *PublishManifest `json:"publish_manifest,omitempty"`
 	AddCheckpoint   *AddCheckpoint   `json:"add_checkpoint,omitempty"`
-	Register        *Register        `json:"register,omitempty"`
-	Deregister      *Deregister      `json:"deregister,omitempty"`
-	ExpireServices  *ExpireServices  `json:"expire_services,omitempty"`
+}
+
+// RebaseLease puts the lease into the time of a new leader, whose clock may be
+// hours off that of the last one. It is the first command of a term; clients
+// cannot send it. The lease then runs for at most its TTL from Now and, with
+// Extend, for all of it: its holder could not renew it while nobody led.
+type RebaseLease struct {
+	Extend bool `json:"extend"`
 }
 
 // SetRun gives the group its run, once.
@@ -63,21 +71,6 @@ type AddCheckpoint struct {
 	Checkpoint Checkpoint `json:"checkpoint"`
 }
 
-// Register announces one instance of a service, or extends its registration.
-type Register struct {
-	Service Service       `json:"service"` // Registered and Expires are set by the state
-	TTL     time.Duration `json:"ttl"`     // 0: it stays until Deregister
-}
-
-// Deregister removes one instance of a service. An absent one is no error.
-type Deregister struct {
-	Name     string `json:"name"`
-	Instance string `json:"instance"`
-}
-
-// ExpireServices removes every service whose registration has run out.
-type ExpireServices struct{}
-
 // Result is what a command answers.
 type Result struct {
 	// Lease is the lease after AcquireLease, RenewLease and ReleaseLease.
@@ -85,8 +78,6 @@ type Result struct {
 	// Manifest is the current manifest, answered to AcquireLease: a learner that
 	// resumes below its version has lost a checkpoint.
 	Manifest *forager.Manifest `json:"manifest,omitempty"`
-	// Expired counts the services that ExpireServices removed.
-	Expired int `json:"expired,omitempty"`
 }
 
 // maxCommandBytes bounds one encoded command; real ones have a few hundred bytes.
@@ -104,14 +95,31 @@ func (c Command) encode() ([]byte, error) {
 	return data, nil
 }
 
+// errRetired marks a command of an older program that means nothing any more.
+var errRetired = fmt.Errorf("cluster command of an older program: %w", forager.ErrSchema)
+
+// retired lists the commands that older programs wrote: services are announced
+// on the bus now.
+func retired() []string { return []string{"register", "deregister", "expire_services"} }
+
 // decodeCommand is the reverse of encode. A field that this program does not
-// know means a command of a newer program: forager.ErrSchema.
+// know means a command of a newer program: forager.ErrSchema; or of an older one:
+// errRetired.
 func decodeCommand(data []byte) (Command, error) {
 	var c Command
-	if err := decodeStrict(data, &c); err != nil {
-		return Command{}, fmt.Errorf("decode cluster command: %w: %w", forager.ErrSchema, err)
+	err := decodeStrict(data, &c)
+	if err == nil {
+		return c, nil
 	}
-	return c, nil
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) == nil {
+		for _, name := range retired() {
+			if _, ok := fields[name]; ok {
+				return Command{}, errRetired
+			}
+		}
+	}
+	return Command{}, fmt.Errorf("decode cluster command: %w: %w", forager.ErrSchema, err)
 }
 
 // decodeStrict reads exactly one JSON value into v and refuses unknown fields.

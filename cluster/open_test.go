@@ -69,7 +69,7 @@ func publishUntilKilled(dir string) error {
 		if err := client.PublishManifest(ctx, manifest(v, lease.Epoch, fmt.Sprint(v))); err != nil {
 			return err
 		}
-		if err := client.Register(ctx, Service{Name: "s", Instance: fmt.Sprint(v), Address: "h"}, 0); err != nil {
+		if err := client.AddCheckpoint(ctx, lease.Epoch, Checkpoint{Step: uint64(v), Version: v, Path: "p", Digest: "d"}); err != nil {
 			return err
 		}
 		if _, err := fmt.Println(v); err != nil {
@@ -85,7 +85,7 @@ func publishUntilKilled(dir string) error {
 // acknowledged is there afterwards, and the epoch goes up at each start.
 func TestKill9(t *testing.T) {
 	dir := t.TempDir()
-	acked, newest := map[int]bool{}, -1
+	newest := -1
 	for round, acks := range []int{1, 7, 40} {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), crashDirEnv+"="+dir)
@@ -103,7 +103,7 @@ func TestKill9(t *testing.T) {
 			if err != nil || v <= newest {
 				t.Fatalf("version %q after %d, %v", lines.Text(), newest, err)
 			}
-			acked[v], newest = true, v
+			newest = v
 			if i+1 == acks {
 				if err := cmd.Process.Kill(); err != nil { // SIGKILL
 					t.Fatal(err)
@@ -129,14 +129,8 @@ func TestKill9(t *testing.T) {
 			if s.Manifest == nil || int(s.Manifest.Version) < newest || s.Lease.Epoch != uint64(round+1) {
 				t.Fatalf("round %d: acknowledged v%d, found %+v under %+v", round, newest, s.Manifest, s.Lease)
 			}
-			have := map[string]bool{}
-			for _, v := range s.Lookup("s") {
-				have[v.Instance] = true
-			}
-			for v := range acked {
-				if !have[fmt.Sprint(v)] {
-					t.Fatalf("service %d was acknowledged and is lost", v)
-				}
+			if n := len(s.Checkpoints); n == 0 || int(s.Checkpoints[n-1].Step) < newest {
+				t.Fatalf("checkpoint %d was acknowledged and is lost: %+v", newest, s.Checkpoints)
 			}
 		}()
 	}
@@ -184,7 +178,7 @@ func TestReopen(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := client.State(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if _, err := c.State(t.Context()); !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("a closed node answered: %v", err)
 		}
 	}

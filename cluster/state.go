@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -16,8 +15,7 @@ import (
 // Limits of what the state keeps. They are part of its behaviour, and so are
 // the same on each node.
 const (
-	MaxCheckpoints = 16   // older records are dropped; the files are not touched
-	MaxServices    = 4096 // more are refused with forager.ErrFull
+	MaxCheckpoints = 16 // older records are dropped; the files are not touched
 	maxTTL         = time.Hour
 )
 
@@ -28,7 +26,6 @@ type State struct {
 	Lease       Lease             `json:"lease"`
 	Manifest    *forager.Manifest `json:"manifest,omitempty"`    // nil before the first one
 	Checkpoints []Checkpoint      `json:"checkpoints,omitempty"` // ascending by step, at most MaxCheckpoints
-	Services    []Service         `json:"services,omitempty"`    // ascending by name, then instance
 }
 
 // Run is the identity of what the group works on.
@@ -54,22 +51,11 @@ type Checkpoint struct {
 	Digest  string          `json:"digest"`
 }
 
-// Service is one instance of a service and where it is reached.
-type Service struct {
-	Name       string    `json:"name"`     // such as "retriever"; several instances may share it
-	Instance   string    `json:"instance"` // unique under the name
-	Role       string    `json:"role"`     // role of the process that serves it
-	Address    string    `json:"address"`
-	Registered time.Time `json:"registered"` // when this instance came to this address
-	Expires    time.Time `json:"expires"`    // zero: never
-}
-
 // Apply makes one change. On an error the state is as it was. The errors are
 //   - forager.ErrFenced: the epoch of the command is not the newest;
 //   - forager.ErrStale: the manifest's version is below the current one, or is
 //     the same with other weights;
 //   - forager.ErrInUse: another holder has the lease and it has not run out;
-//   - forager.ErrFull: MaxServices are registered;
 //   - forager.ErrSchema: the command is unknown to this program;
 //   - ErrOtherRun: the group, or the manifest, belongs to another run.
 func (s *State) Apply(c Command) (Result, error) {
@@ -77,6 +63,9 @@ func (s *State) Apply(c Command) (Result, error) {
 		return Result{}, fmt.Errorf("cluster command with %d known changes: %w", n, forager.ErrSchema)
 	}
 	switch {
+	case c.RebaseLease != nil:
+		s.rebase(*c.RebaseLease, c.Now)
+		return Result{}, nil
 	case c.SetRun != nil:
 		return Result{}, s.setRun(c.SetRun.Run)
 	case c.AcquireLease != nil:
@@ -87,15 +76,8 @@ func (s *State) Apply(c Command) (Result, error) {
 		return s.release(*c.ReleaseLease)
 	case c.PublishManifest != nil:
 		return Result{}, s.publish(c.PublishManifest.Manifest)
-	case c.AddCheckpoint != nil:
-		return Result{}, s.addCheckpoint(*c.AddCheckpoint)
-	case c.Register != nil:
-		return Result{}, s.register(*c.Register, c.Now)
-	case c.Deregister != nil:
-		s.deregister(*c.Deregister)
-		return Result{}, nil
 	default:
-		return Result{Expired: s.expireServices(c.Now)}, nil
+		return Result{}, s.addCheckpoint(*c.AddCheckpoint)
 	}
 }
 
@@ -103,8 +85,8 @@ func (s *State) Apply(c Command) (Result, error) {
 func (c Command) count() int {
 	n := 0
 	for _, set := range []bool{
-		c.SetRun != nil, c.AcquireLease != nil, c.RenewLease != nil, c.ReleaseLease != nil, c.PublishManifest != nil,
-		c.AddCheckpoint != nil, c.Register != nil, c.Deregister != nil, c.ExpireServices != nil,
+		c.RebaseLease != nil, c.SetRun != nil, c.AcquireLease != nil, c.RenewLease != nil, c.ReleaseLease != nil,
+		c.PublishManifest != nil, c.AddCheckpoint != nil,
 	} {
 		if set {
 			n++
@@ -154,6 +136,13 @@ func (s *State) renew(r RenewLease, now time.Time) (Result, error) {
 	}
 	s.Lease.Expires = now.Add(s.Lease.TTL)
 	return Result{Lease: clonePointer(&s.Lease)}, nil
+}
+
+// rebase puts the lease into the time of a new leader.
+func (s *State) rebase(r RebaseLease, now time.Time) {
+	if whole := now.Add(s.Lease.TTL); s.Lease.Holder != "" && (r.Extend || whole.Before(s.Lease.Expires)) {
+		s.Lease.Expires = whole
+	}
 }
 
 // release frees the lease and keeps the epoch. A second release is no error.
@@ -211,77 +200,11 @@ func (s *State) addCheckpoint(a AddCheckpoint) error {
 	return nil
 }
 
-func (s *State) register(r Register, now time.Time) error {
-	service := r.Service
-	if service.Name == "" || service.Instance == "" || service.Address == "" {
-		return errors.New("register service: name, instance and address are needed")
-	}
-	if r.TTL < 0 || r.TTL > maxTTL {
-		return fmt.Errorf("register service %s: ttl %v is not in [0, %v]", service.Name, r.TTL, maxTTL)
-	}
-	service.Registered, service.Expires = now, time.Time{}
-	if r.TTL > 0 {
-		service.Expires = now.Add(r.TTL)
-	}
-	i, found := slices.BinarySearchFunc(s.Services, service, compareServices)
-	switch {
-	case found:
-		if s.Services[i].Address == service.Address {
-			service.Registered = s.Services[i].Registered
-		}
-		s.Services[i] = service
-	case len(s.Services) >= MaxServices:
-		return fmt.Errorf("register service %s: %d are registered: %w", service.Name, MaxServices, forager.ErrFull)
-	default:
-		s.Services = slices.Insert(s.Services, i, service)
-	}
-	return nil
-}
-
-func (s *State) deregister(d Deregister) {
-	s.dropServices(func(v Service) bool { return v.Name == d.Name && v.Instance == d.Instance })
-}
-
-func (s *State) expireServices(now time.Time) int {
-	before := len(s.Services)
-	s.dropServices(func(v Service) bool { return v.expired(now) })
-	return before - len(s.Services)
-}
-
-// dropServices keeps an empty list nil, so that a state and its restored
-// snapshot are equal.
-func (s *State) dropServices(drop func(Service) bool) {
-	s.Services = slices.DeleteFunc(s.Services, drop)
-	if len(s.Services) == 0 {
-		s.Services = nil
-	}
-}
-
-func (v Service) expired(now time.Time) bool {
-	return !v.Expires.IsZero() && !now.Before(v.Expires)
-}
-
-func compareServices(a, b Service) int {
-	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Instance, b.Instance))
-}
-
-// Lookup gives the instances of a service by their instance id.
-func (s *State) Lookup(name string) []Service {
-	var found []Service
-	for _, v := range s.Services {
-		if v.Name == name {
-			found = append(found, v)
-		}
-	}
-	return found
-}
-
 // Clone is a deep copy.
 func (s *State) Clone() State {
 	c := *s
 	c.Manifest = clonePointer(s.Manifest)
 	c.Checkpoints = slices.Clone(s.Checkpoints)
-	c.Services = slices.Clone(s.Services)
 	return c
 }
 

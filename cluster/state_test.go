@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/forager-rl/forager"
 )
@@ -35,6 +39,9 @@ func acquire(sec int, holder string) Command {
 func renew(sec int, holder string, epoch uint64) Command {
 	return Command{Now: at(sec), RenewLease: &RenewLease{holder, epoch}}
 }
+func rebase(sec int, extend bool) Command {
+	return Command{Now: at(sec), RebaseLease: &RebaseLease{extend}}
+}
 func release(holder string, epoch uint64) Command {
 	return Command{ReleaseLease: &ReleaseLease{holder, epoch}}
 }
@@ -44,10 +51,6 @@ func publish(v forager.Version, epoch uint64, digest string) Command {
 func checkpoint(step, epoch uint64) Command {
 	return Command{AddCheckpoint: &AddCheckpoint{epoch, Checkpoint{Step: step, Version: forager.Version(step), Path: "p", Digest: fmt.Sprint(step, epoch)}}}
 }
-func register(sec int, name, instance, address string, ttl time.Duration) Command {
-	return Command{Now: at(sec), Register: &Register{Service{Name: name, Instance: instance, Address: address, Role: name}, ttl}}
-}
-
 func TestStateApply(t *testing.T) {
 	for name, script := range map[string][]step{
 		"run is set once": {
@@ -93,6 +96,33 @@ func TestStateApply(t *testing.T) {
 			{Command{AcquireLease: &AcquireLease{"a", 2 * time.Hour}}, errAny},
 			{renew(0, "", 0), forager.ErrFenced},
 		},
+		"a new leader's clock is an hour ahead": {
+			{acquire(0, "a"), nil},
+			{rebase(3600, true), nil},
+			{acquire(3609, "b"), forager.ErrInUse},
+			{renew(3609, "a", 1), nil},
+			{acquire(3619, "b"), nil},
+		},
+		"a new leader's clock is an hour behind": {
+			{acquire(3600, "a"), nil},
+			{rebase(0, true), nil},
+			{acquire(9, "b"), forager.ErrInUse},
+			{acquire(10, "b"), nil},
+		},
+		"a node alone keeps the lease's time, and at most its length": {
+			{acquire(0, "a"), nil},
+			{rebase(5, false), nil},
+			{acquire(9, "b"), forager.ErrInUse},
+			{acquire(10, "b"), nil},
+			{rebase(-3600, false), nil},
+			{acquire(-3590, "c"), nil},
+		},
+		"a free lease stays free": {
+			{acquire(0, "a"), nil},
+			{release("a", 1), nil},
+			{rebase(1, true), nil},
+			{acquire(1, "b"), nil},
+		},
 		"publishing needs run and epoch": {
 			{publish(0, 0, "x"), ErrOtherRun},
 			{setRun("r", ""), nil},
@@ -128,16 +158,9 @@ func TestStateApply(t *testing.T) {
 			{checkpoint(2, 1), forager.ErrFenced},
 			{checkpoint(2, 2), nil},
 		},
-		"bad services": {
-			{register(0, "", "i", "addr", 0), errAny},
-			{register(0, "n", "", "addr", 0), errAny},
-			{register(0, "n", "i", "", 0), errAny},
-			{register(0, "n", "i", "addr", -1), errAny},
-			{Command{Deregister: &Deregister{"absent", "i"}}, nil},
-		},
 		"unknown commands": {
 			{Command{Now: at(0)}, forager.ErrSchema},
-			{Command{SetRun: &SetRun{}, ExpireServices: &ExpireServices{}}, forager.ErrSchema},
+			{Command{SetRun: &SetRun{}, ReleaseLease: &ReleaseLease{}}, forager.ErrSchema},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,45 +220,14 @@ func TestCheckpointListIsBounded(t *testing.T) {
 	}
 }
 
-func TestServices(t *testing.T) {
-	var s State
-	for _, c := range []Command{
-		register(0, "replay", "2", "h:2", 0),
-		register(1, "replay", "1", "h:1", 10*time.Second),
-		register(2, "nats", "1", "h:3", 5*time.Second),
-		register(6, "replay", "1", "h:1", 10*time.Second), // extends
-		{Now: at(7), ExpireServices: &ExpireServices{}},
-	} {
-		if _, err := s.Apply(c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := []Service{
-		{"replay", "1", "replay", "h:1", at(1), at(16)},
-		{"replay", "2", "replay", "h:2", at(0), time.Time{}},
-	}
-	if got := s.Lookup("replay"); !reflect.DeepEqual(got, want) {
-		t.Fatalf("got %+v", got)
-	}
-	if got := s.Lookup("nats"); got != nil {
-		t.Fatalf("nats has run out, got %+v", got)
-	}
-	for i := range MaxServices - 2 {
-		if _, err := s.Apply(register(8, "s", fmt.Sprint(i), "h", 0)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := s.Apply(register(8, "s", "more", "h", 0)); !errors.Is(err, forager.ErrFull) {
-		t.Fatalf("got %v", err)
-	}
-}
-
 // randomCommand draws from few values, so that commands meet.
 func randomCommand(r *rand.Rand, sec int) Command {
 	holder := string(rune('a' + r.IntN(3)))
 	epoch := uint64(r.IntN(8))
 	c := Command{Now: at(sec)}
-	switch r.IntN(9) {
+	switch r.IntN(8) {
+	case 7:
+		c.RebaseLease = &RebaseLease{Extend: r.IntN(2) == 0}
 	case 0:
 		c.SetRun = &SetRun{Run{"r", string(rune('d' + r.IntN(2)))}}
 	case 1:
@@ -246,16 +238,8 @@ func randomCommand(r *rand.Rand, sec int) Command {
 		c.ReleaseLease = &ReleaseLease{holder, epoch}
 	case 4, 5:
 		c.PublishManifest = &PublishManifest{manifest(forager.Version(r.IntN(12)), epoch, string(rune('x'+r.IntN(2))))}
-	case 6:
-		c.AddCheckpoint = &AddCheckpoint{epoch, Checkpoint{uint64(r.IntN(40)), 1, "p", "d"}}
-	case 7:
-		c.Register = &Register{Service{Name: holder, Instance: fmt.Sprint(epoch), Address: "h", Role: "x"}, time.Duration(r.IntN(4)) * time.Second}
 	default:
-		if r.IntN(2) == 0 {
-			c.Deregister = &Deregister{holder, fmt.Sprint(epoch)}
-		} else {
-			c.ExpireServices = &ExpireServices{}
-		}
+		c.AddCheckpoint = &AddCheckpoint{epoch, Checkpoint{uint64(r.IntN(40)), 1, "p", "d"}}
 	}
 	return c
 }
@@ -347,7 +331,7 @@ func restored(t *testing.T, s State) State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var f fsm
+	f := fsm{log: slog.New(slog.DiscardHandler)}
 	if err := f.Restore(io.NopCloser(bytes.NewReader(data))); err != nil {
 		t.Fatal(err)
 	}
@@ -355,10 +339,11 @@ func restored(t *testing.T, s State) State {
 }
 
 func TestRestoreRefuses(t *testing.T) {
-	f := fsm{state: State{Run: Run{ID: "r"}}}
+	f := fsm{log: slog.New(slog.DiscardHandler), state: State{Run: Run{ID: "r"}}}
 	for text, want := range map[string]error{
 		`{"schema":1,"state":{"run":{"id":"x"`:     forager.ErrCorrupt,
 		`{"schema":2,"state":{"run":{"id":"x"}}}`:  forager.ErrSchema,
+		`{"schema":2,"unheard_of":true}`:           forager.ErrSchema,
 		`{"schema":1,"state":{"unheard_of":true}}`: forager.ErrCorrupt,
 	} {
 		if err := f.Restore(io.NopCloser(bytes.NewReader([]byte(text)))); !errors.Is(err, want) {
@@ -370,14 +355,42 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// TestLogsOfEarlierVersions: what earlier versions wrote about services is
+// ignored, in the log and in snapshots, and the rest is read.
+func TestLogsOfEarlierVersions(t *testing.T) {
+	var f fsm
+	for _, entry := range []string{
+		`{"now":"2026-01-01T00:00:00Z","set_run":{"run":{"id":"r","config_digest":"d"}}}`,
+		`{"now":"2026-01-01T00:00:00Z","register":{"service":{"name":"retriever","instance":"h-1","role":"retriever","address":"http://h:1","registered":"0001-01-01T00:00:00Z","expires":"0001-01-01T00:00:00Z"},"ttl":0}}`,
+		`{"now":"2026-01-01T00:00:01Z","deregister":{"name":"retriever","instance":"h-1"}}`,
+		`{"now":"2026-01-01T00:00:02Z","expire_services":{}}`,
+	} {
+		if o, ok := f.Apply(&raft.Log{Data: []byte(entry)}).(outcome); !ok || o.err != nil {
+			t.Errorf("%s: %v", entry, o.err)
+		}
+	}
+	if got := f.read(); !reflect.DeepEqual(got, State{Run: Run{"r", "d"}}) {
+		t.Errorf("state after an old log: %+v", got)
+	}
+	const old = `{"schema":1,"state":{"run":{"id":"r","config_digest":"d"},"lease":{"holder":"a","epoch":3,"ttl":5000000000,"expires":"2026-01-01T00:00:00Z"},
+		"services":[{"name":"retriever","instance":"h-1","role":"retriever","address":"http://h:1","registered":"2026-01-01T00:00:00Z","expires":"0001-01-01T00:00:00Z"}]}}`
+	if err := f.Restore(io.NopCloser(strings.NewReader(old))); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.read(); got.Run.ID != "r" || got.Lease.Epoch != 3 {
+		t.Errorf("state of an old snapshot: %+v", got)
+	}
+}
+
 func FuzzDecodeCommand(f *testing.F) {
 	f.Add([]byte(`{"now":"2026-01-01T00:00:00Z","set_run":{"run":{"id":"r","config_digest":"d"}}}`))
 	f.Add([]byte(`{"now":"2026-01-01T00:00:00Z","fly":{}}`))
 	f.Add([]byte(`{} {}`))
+	f.Add([]byte(`{"expire_services":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := decodeCommand(data)
 		if err != nil {
-			if !errors.Is(err, forager.ErrSchema) {
+			if !errors.Is(err, forager.ErrSchema) && !errors.Is(err, errRetired) {
 				t.Fatalf("got %v", err)
 			}
 			return

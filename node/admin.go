@@ -2,9 +2,9 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"syscall"
@@ -14,13 +14,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/forager-rl/forager"
-	"github.com/forager-rl/forager/bus"
+	"github.com/forager-rl/forager/security"
 )
 
-// startAdmin serves /metrics, /healthz and /status.
+// startAdmin serves /metrics, /healthz, /readyz and /status.
 func (p *process) startAdmin(ctx context.Context) error {
 	if p.cfg.Admin.Listen == "" {
 		return nil
+	}
+	if err := security.CheckListen(p.cfg.Admin.Listen, p.credentials, p.cfg.Security.AllowPlain); err != nil {
+		return fmt.Errorf("admin server: %w", err)
 	}
 	listener, err := net.Listen("tcp", p.cfg.Admin.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -30,14 +33,26 @@ func (p *process) startAdmin(ctx context.Context) error {
 		return fmt.Errorf("admin server: %w", err)
 	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := p.exportBuild(); err != nil {
+		return fmt.Errorf("admin server: %w", err)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", p.readyz)
 	mux.HandleFunc("GET /status", p.status)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	server := &http.Server{
+		Handler: security.Bearer(p.credentials.Token(), mux), TLSConfig: p.credentials.Server(),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		ErrorLog: slog.NewLogLogger(p.logger.Handler(), slog.LevelDebug),
+	}
+	serve := server.Serve
+	if server.TLSConfig != nil {
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	p.group.start(ctx, "admin server", func(ctx context.Context) error {
 		failed := make(chan error, 1)
-		go func() { failed <- server.Serve(listener) }()
+		go func() { failed <- serve(listener) }()
 		select {
 		case err := <-failed:
 			return err
@@ -47,42 +62,29 @@ func (p *process) startAdmin(ctx context.Context) error {
 			return err
 		}
 	})
-	p.observer.notice("metrics and status at http://%s/metrics and /status", listener.Addr())
+	p.observer.notice("metrics and status at %s/metrics and /status", webAddress(p.credentials, reachable(listener.Addr(), p.bus.LocalIP())))
 	return nil
 }
 
-// status answers with the facts of the cluster and the depths of the streams.
-func (p *process) status(w http.ResponseWriter, r *http.Request) {
-	type stream struct {
-		Messages uint64 `json:"messages"`
-		Bytes    uint64 `json:"bytes"`
+// readyz answers whether the roles of this process can be used: they are up and
+// the bus is there.
+func (p *process) readyz(w http.ResponseWriter, _ *http.Request) {
+	err := p.condition.ready()
+	if err == nil && p.bus.Connected() != nil {
+		err = errors.New("the connection to the bus is lost") // no more: anybody may ask
 	}
-	answer := struct {
-		Run     string            `json:"run"`
-		Process string            `json:"process"`
-		Cluster any               `json:"cluster"`
-		Streams map[string]stream `json:"streams"`
-		Errors  []string          `json:"errors,omitempty"`
-	}{Run: p.run, Process: p.name, Streams: map[string]stream{}}
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-	defer cancel()
-	state, err := p.cluster.State(ctx)
 	if err != nil {
-		answer.Errors = append(answer.Errors, err.Error())
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
 	}
-	answer.Cluster = state
-	for _, s := range []bus.Stream{bus.Credits, bus.Rollouts, bus.Digests, bus.Annotations} {
-		info, err := p.bus.StreamInfo(ctx, s)
-		if err != nil {
-			answer.Errors = append(answer.Errors, err.Error())
-			continue
-		}
-		answer.Streams[string(s)] = stream{info.Messages, info.Bytes}
-	}
+	_, _ = w.Write([]byte("ready\n"))
+}
+
+// status answers with what "forager status --json" shows.
+func (p *process) status(w http.ResponseWriter, r *http.Request) {
+	status := survey{&p.cfg, p.run, p.bus, p.clock, p.logger}.take(r.Context())
 	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(answer); err != nil {
+	if err := status.WriteJSON(w); err != nil {
 		p.logger.Debug("status answer was cut off", "error", err)
 	}
 }

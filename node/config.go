@@ -21,6 +21,7 @@ import (
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
 	"github.com/forager-rl/forager/search"
+	"github.com/forager-rl/forager/security"
 )
 
 // Config is every setting of a process. Each section belongs to one package.
@@ -41,6 +42,8 @@ type Config struct {
 	Cluster cluster.Config      `mapstructure:"cluster"`
 	Eval    EvalConfig          `mapstructure:"eval"`
 	Admin   AdminConfig         `mapstructure:"admin"`
+
+	Security security.Config `mapstructure:"security"`
 }
 
 // RunConfig names a run.
@@ -142,10 +145,13 @@ type SearchConfig struct {
 	// BM25 is the scoring of the embedded index.
 	BM25 search.BM25Config `mapstructure:"bm25"`
 	// Client says where the retriever is and bounds requests to it. An empty URL
-	// asks the cluster for the run's own retriever.
+	// means the run's own retrievers.
 	Client search.ClientConfig `mapstructure:"client"`
 	// Server is the retriever role's HTTP server.
 	Server search.ServerConfig `mapstructure:"server"`
+	// Advertise is where actors reach the retriever role, "host:port"; empty: where it
+	// listens or, when that is every address, at the one that the bus sees.
+	Advertise string `mapstructure:"advertise"`
 }
 
 // EvalConfig says how policies are compared before and after training.
@@ -163,9 +169,11 @@ type EvalConfig struct {
 
 // AdminConfig is the HTTP server of a process: /metrics, /healthz, /status.
 type AdminConfig struct {
-	// Listen is host:port; port 0 picks a free one, empty turns the server off.
+	// Listen is host:port; port 0 picks a free one, empty turns the server off. Off
+	// loopback it needs credentials, see security.dir.
 	Listen string `mapstructure:"listen"`
-	// StartTimeout bounds how long a role may take to get ready.
+	// StartTimeout bounds how long a role may take to get ready, and how long it
+	// waits before for a bus that is not there yet.
 	StartTimeout time.Duration `mapstructure:"start_timeout"`
 	// StopTimeout bounds how long roles may take to stop.
 	StopTimeout time.Duration `mapstructure:"stop_timeout"`
@@ -194,7 +202,7 @@ func DefaultConfig() Config {
 	}
 	c.Search.BM25.TitleWeight = 4 // the built-in passages are found by their titles
 	c.Search.Client.URL = ""
-	c.Search.Server.Listen = anyPort // the cluster tells where
+	c.Search.Server.Listen = anyPort // the roster tells where
 	return c
 }
 
@@ -227,6 +235,7 @@ func (c *Config) Validate() error {
 	check("reward.intrinsic", c.validateIntrinsic())
 	transport := c.Bus
 	transport.Run = "run" // known later
+	transport.AllowPlain = c.Security.AllowPlain || c.Security.Dir != ""
 	if transport.URL == "" {
 		transport.StoreDir = "store"
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/eval"
 	"github.com/forager-rl/forager/search"
+	"github.com/forager-rl/forager/security"
 )
 
 // EvaluateOptions says what to evaluate.
@@ -80,7 +81,11 @@ type evaluator struct {
 func newEvaluator(ctx context.Context, cfg *Config, logger *slog.Logger) (*evaluator, error) {
 	a := &evaluator{cfg: cfg, logger: logger, shut: func() error { return nil }}
 	if cfg.Search.Client.URL != "" {
-		client, err := search.NewHTTPRetriever(cfg.Search.Client)
+		credentials, err := loadCredentials(cfg.Security, logger, security.Roles()...)
+		if err != nil {
+			return nil, err
+		}
+		client, err := search.NewHTTPRetriever(retrieverClient(cfg.Search.Client, credentials))
 		if err != nil {
 			return nil, err
 		}

@@ -87,7 +87,7 @@ func TestBadDataLeavesNoRunDirectory(t *testing.T) {
 func TestNATSThatDoesNotAnswer(t *testing.T) {
 	cfg := quick(t)
 	cfg.Bus.URL = "nats://127.0.0.1:1"
-	cfg.Bus.ConnectTimeout = 200 * time.Millisecond
+	cfg.Bus.ConnectTimeout, cfg.Admin.StartTimeout = 200*time.Millisecond, 200*time.Millisecond
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := RunRoles(ctx, cfg, RoleOptions{Roles: []forager.Role{forager.RoleActor}, Dir: filepath.Join(t.TempDir(), "run"), Logger: testLogger(t)})

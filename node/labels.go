@@ -43,6 +43,13 @@ func ReadLabels(ctx context.Context, cfg Config, o LabelsOptions, use func(forag
 			return fmt.Errorf("read labels: %w", err)
 		}
 	}
+	if cfg.Bus.URL != "" {
+		credentials, err := loadCredentials(cfg.Security, o.Logger, forager.RoleOperator)
+		if err != nil {
+			return err
+		}
+		secureBus(&cfg.Bus, credentials, false)
+	}
 	b, err := bus.OpenReader(ctx, cfg.Bus, o.Logger)
 	if err != nil {
 		return err
@@ -59,14 +66,27 @@ func ownBus(dir *rundir.Dir, scratch string) (url string, err error) {
 		return "", forager.WithHint(fmt.Errorf("bus of run %s: %w", dir.ID(), forager.ErrNotFound),
 			"name its NATS server with --nats nats://host:4222")
 	}
-	unlock, err := dir.Lock(string(forager.RoleNATS))
-	if errors.Is(err, forager.ErrInUse) {
-		return bus.Address(store)
+	if url, err := liveBus(dir); err != nil || url != "" {
+		return url, err
 	}
+	unlock, err := dir.Lock(string(forager.RoleNATS))
 	if err != nil {
 		return "", err
 	}
 	return "", errors.Join(bus.CopyStream(store, dir.ID(), bus.Annotations, scratch), unlock())
+}
+
+// liveBus is the address of the process that carries the bus of a run directory,
+// or "" when there is none.
+func liveBus(dir *rundir.Dir) (url string, err error) {
+	unlock, err := dir.Lock(string(forager.RoleNATS))
+	if errors.Is(err, forager.ErrInUse) {
+		return bus.Address(storeFolder(dir))
+	}
+	if err != nil {
+		return "", err
+	}
+	return "", unlock()
 }
 
 // storeFolder is where a run's embedded bus keeps its files.

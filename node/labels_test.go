@@ -38,7 +38,7 @@ func TestReadLabels(t *testing.T) {
 		t.Fatal(err)
 	}
 	carrier := cfg.Bus
-	carrier.Run, carrier.StoreDir = dir.ID(), storeFolder(dir)
+	carrier.Run, carrier.StoreDir, carrier.Provision = dir.ID(), storeFolder(dir), true
 	b, err := bus.Open(t.Context(), carrier, logger)
 	if err != nil {
 		t.Fatal(err)

@@ -27,9 +27,13 @@ const startingPolicy = "policy"
 // when the learner is about to step.
 func (p *process) learn(ctx context.Context, started func(context.Context) error) (finished bool, err error) {
 	running := context.WithoutCancel(ctx)
-	if err := p.awaitCluster(ctx); err != nil {
+	over := p.condition.wait(forager.RoleLearner, waitCluster)
+	err = p.awaitCluster(ctx)
+	over()
+	if err != nil {
 		return false, err
 	}
+	p.condition.rise(forager.RoleLearner)
 	lease, err := p.acquire(ctx)
 	if err != nil {
 		return false, err
@@ -43,6 +47,8 @@ func (p *process) learn(ctx context.Context, started func(context.Context) error
 	leased, lost := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()
+	defer p.learning.begin(lease.Epoch)()
+	watching.Go(func() { p.signals.run(leased) })
 	if s.watch != nil {
 		watching.Go(func() {
 			if err := s.watch(leased); err != nil && leased.Err() == nil {
@@ -101,6 +107,7 @@ func (p *process) acquire(ctx context.Context) (cluster.Lease, error) {
 		}
 		if !told {
 			p.observer.notice("another learner holds the lease: standing by")
+			defer p.condition.wait(forager.RoleLearner, waitLease)()
 			told = true
 		}
 		if !sleep(ctx, p.cfg.Cluster.LeaseTTL/5) {

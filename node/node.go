@@ -19,6 +19,7 @@ import (
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/learner"
 	"github.com/forager-rl/forager/rundir"
+	"github.com/forager-rl/forager/security"
 )
 
 // StepUpdate tells a person how training goes.
@@ -63,51 +64,79 @@ type process struct {
 	observer Observer
 	registry *prometheus.Registry
 	clock    func() time.Time
+	host     string // this machine
 	name     string // of this process among others: host and process id
 
-	group   *group
-	bus     *bus.Bus
-	cluster *cluster.Client
-	tasks   *dataset
+	roles       []forager.Role        // "forager train" plays all, and names none
+	credentials *security.Credentials // nil without any
+
+	group     *group
+	condition *condition
+	learning  *learning
+	signals   *creditSignal
+	bus       *bus.Bus
+	cluster   *cluster.Client
+	roster    *cluster.Roster
+	tasks     *dataset
 }
 
-func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Observer) (*process, error) {
+// newProcess makes a process that plays some roles, with credentials of one of
+// them. Without roles it is for "forager train", whose servers are all on loopback.
+func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Observer, roles ...forager.Role) (*process, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("name of this machine: %w", err)
+	}
+	var credentials *security.Credentials
+	if len(roles) > 0 {
+		if credentials, err = loadCredentials(cfg.Security, logger, roles...); err != nil {
+			return nil, err
+		}
 	}
 	cfg.Trainer = cfg.trainer(cfg.Run.Seed)
 	if cfg.Episode.Temperature > 0 {
 		cfg.Trainer.Temperature = cfg.Episode.Temperature
 	}
-	return &process{
+	p := &process{
 		cfg: cfg, run: dir.ID(), dir: dir, logger: logger, observer: observer, registry: prometheus.NewRegistry(),
-		clock: time.Now, name: fmt.Sprintf("%s-%d", host, os.Getpid()), group: newGroup(logger, cfg.Admin.StopTimeout),
-	}, nil
+		roles: roles, credentials: credentials, clock: time.Now, host: host, name: fmt.Sprintf("%s-%d", host, os.Getpid()),
+		group: newGroup(logger, cfg.Admin.StopTimeout), condition: newCondition(time.Now), learning: &learning{},
+	}
+	p.signals = &creditSignal{process: p}
+	p.registry.MustRegister(p.signals, policyGauge{forager.RoleLearner, p.learning.published})
+	return p, nil
 }
 
 // openBus joins the bus; with embedded it carries one, whose store lies in the
-// run directory.
+// run directory. Processes start in any order: one that joins waits as long as a
+// role may take to get ready.
 func (p *process) openBus(ctx context.Context, embedded bool) error {
 	cfg := p.cfg.Bus
-	cfg.Run = p.run
+	cfg.Run, cfg.AllowPlain = p.run, p.cfg.Security.AllowPlain
+	cfg.Provision = embedded || slices.Contains(p.roles, forager.RoleCluster)
 	if embedded {
 		cfg.URL, cfg.StoreDir = "", storeFolder(p.dir)
+	} else {
+		cfg.ConnectTimeout = max(cfg.ConnectTimeout, p.cfg.Admin.StartTimeout)
 	}
+	secureBus(&cfg, p.credentials, embedded)
 	b, err := bus.Open(ctx, cfg, p.logger)
 	if err != nil {
 		return err
 	}
 	p.bus, p.cluster = b, clusterClient(b)
+	p.roster = p.newRoster()
 	return nil
 }
 
-// close ends the roles, then the bus.
+// close ends the roles, then the bus. From its beginning on nobody finds the
+// services of this process.
 func (p *process) close() error {
-	p.group.stop()
 	if p.bus == nil {
 		return nil
 	}
+	p.roster.Tell(func(m *cluster.Member) { clear(m.Addresses) })
+	p.group.stop()
 	return p.bus.Close()
 }
 
@@ -139,8 +168,13 @@ func (p *process) startRole(ctx context.Context, role forager.Role) error {
 		return fmt.Errorf("unknown role %q", role)
 	}
 	begun := p.clock()
+	started := p.condition.wait(role, waitStart)
+	defer started()
 	if err := start(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", role, err)
+	}
+	if role != forager.RoleActor { // it is up once it has weights and a retriever
+		p.condition.rise(role)
 	}
 	p.logger.Info("role is up", "role", role, "took", p.clock().Sub(begun).Round(time.Millisecond))
 	return nil
@@ -195,7 +229,7 @@ func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 		embedded = embedded || role == forager.RoleNATS
 		learns = learns || role == forager.RoleLearner
 	}
-	p, err := newProcess(cfg, dir, o.Logger, o.Observer)
+	p, err := newProcess(cfg, dir, o.Logger, o.Observer, o.Roles...)
 	if err != nil {
 		return err
 	}
@@ -236,14 +270,17 @@ func stateful(r forager.Role) bool {
 
 // play starts the roles and waits for the end.
 func (p *process) play(ctx, running context.Context, roles []forager.Role, learns bool) error {
+	p.condition.expect(roles...)
 	if err := p.startAdmin(running); err != nil {
 		return err
 	}
+	p.startRoster(running)
 	var names []string
 	for _, role := range roles {
 		names = append(names, string(role))
 		switch role {
 		case forager.RoleNATS:
+			p.condition.rise(role)
 			p.observer.notice("NATS with JetStream at %s", p.bus.URL())
 		case forager.RoleLearner:
 		default:

@@ -81,7 +81,7 @@ func (p *publisher) Publish(ctx context.Context, version forager.Version, step u
 	if err := p.bus.Notify(ctx, topicWeights, notice); err != nil {
 		p.logger.Warn("actors were not told about new weights and will ask", "version", version, "error", err)
 	}
-	keep := []string{m.Object, previous.Object, rewardModelObject}
+	keep := []string{m.Object, previous.Object}
 	if err := p.bus.KeepObjects(ctx, keep); err != nil {
 		p.logger.Warn("old weights stay in the object store", "error", err)
 	}

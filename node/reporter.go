@@ -82,6 +82,7 @@ func (r *reporter) Step(m learner.StepMetrics) {
 	if err := r.write(m); err != nil {
 		r.process.logger.Error("metrics of a step were not written", "step", m.Step, "error", err)
 	}
+	r.process.learning.note(m.Step, m.Version)
 	cfg := r.process.cfg.Learner
 	update := StepUpdate{StepMetrics: m, Steps: cfg.Steps, Limit: cfg.TimeLimit}
 	if done := m.Step - r.first; done > 0 {

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	rewardModelObject = "reward-model" // replaced by each newer one
-	topicRewardModel  = "reward-model"
+	rewardModelObject = bus.ObjectRewardModel // replaced by each newer one
+	topicRewardModel  = bus.TopicRewardModel
 )
 
 // pollRewardModel is how often the object store is asked for a reward model, in

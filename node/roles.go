@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 
@@ -18,24 +19,6 @@ import (
 	"github.com/forager-rl/forager/rewardsrv/labelstore"
 	"github.com/forager-rl/forager/search"
 )
-
-// startCluster opens the Raft group and answers for it on the bus.
-func (p *process) startCluster(ctx context.Context) error {
-	c, err := cluster.Open(p.cfg.Cluster, filepath.Join(p.dir.Path(), "raft"), p.logger, p.clock)
-	if err != nil {
-		return err
-	}
-	p.group.start(ctx, "cluster", func(ctx context.Context) error {
-		return errors.Join(c.Run(ctx), c.Close())
-	})
-	if err := c.WaitLeader(ctx); err != nil {
-		return err
-	}
-	p.group.start(ctx, "cluster service", func(ctx context.Context) error {
-		return p.bus.Serve(ctx, serviceCluster, c.Handle)
-	})
-	return p.awaitCluster(ctx)
-}
 
 // awaitCluster waits until the cluster answers and agrees that this is its run.
 func (p *process) awaitCluster(ctx context.Context) error {
@@ -60,6 +43,13 @@ func (p *process) startReplay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.roster.Tell(func(m *cluster.Member) {
+		t := service.Stats()
+		m.Table = &cluster.Table{
+			Groups: t.Groups, Lent: t.Lent, Capacity: p.cfg.Replay.MaxGroups, Bytes: t.Bytes,
+			Inserted: t.Inserted, Committed: t.Committed, Stale: t.Stale, Evicted: t.Evicted, Corrupt: t.Corrupt,
+		}
+	})
 	p.group.start(ctx, "replay", service.Run)
 	p.group.start(ctx, "replay service", func(ctx context.Context) error {
 		return p.bus.Serve(ctx, serviceReplay, service.Handle)
@@ -107,6 +97,7 @@ func (p *process) startRewardServer(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, index.Close())
 	}
+	p.roster.Tell(p.tellLabels(server))
 	p.group.start(ctx, "reward server", func(ctx context.Context) error {
 		return errors.Join(server.Run(ctx), index.Close())
 	})
@@ -130,8 +121,24 @@ func (p *process) openLabelIndex() (*labelstore.Store, error) {
 	return nil, err
 }
 
-// startRetriever indexes the corpus, serves it over HTTP and registers the
-// address with the cluster.
+// tellLabels announces what a reward server has to do.
+func (p *process) tellLabels(server *rewardsrv.Server) func(*cluster.Member) {
+	var down func() // ends the wait for a judge
+	return func(m *cluster.Member) {
+		stats := server.Stats()
+		m.Labels = stats.Queued
+		switch {
+		case stats.JudgeDown && down == nil:
+			down = p.condition.wait(forager.RoleRewardServer, waitJudge)
+		case !stats.JudgeDown && down != nil:
+			down()
+			down = nil
+		}
+	}
+}
+
+// startRetriever indexes the corpus, serves it over HTTP and announces the
+// address.
 func (p *process) startRetriever(ctx context.Context) error {
 	if err := p.awaitCluster(ctx); err != nil {
 		return err
@@ -143,7 +150,11 @@ func (p *process) startRetriever(ctx context.Context) error {
 	}
 	p.observer.phase("index", 1, 1)
 	registry := prometheus.NewRegistry() // served by the retriever itself
-	server, err := search.NewServer(p.cfg.Search.Server, index, passages, p.logger, registry)
+	serving, err := retrieverServer(&p.cfg, p.credentials)
+	if err != nil {
+		return errors.Join(err, shut())
+	}
+	server, err := search.NewServer(serving, index, passages, p.logger, registry)
 	if err != nil {
 		return errors.Join(err, shut())
 	}
@@ -154,44 +165,47 @@ func (p *process) startRetriever(ctx context.Context) error {
 	p.group.start(ctx, "retriever", func(ctx context.Context) error {
 		return errors.Join(server.Run(ctx), shut())
 	})
-	return p.cluster.Register(ctx, cluster.Service{
-		Name: retrieverService, Instance: p.name, Role: string(forager.RoleRetriever), Address: "http://" + reachable(address),
-	}, 0)
+	url := webAddress(p.credentials, cmp.Or(p.cfg.Search.Advertise, reachable(address, p.bus.LocalIP())))
+	p.roster.Tell(func(m *cluster.Member) { m.Addresses[serviceRetriever] = url })
+	return nil
 }
 
-// reachable replaces "all addresses" by this machine's loopback address.
-func reachable(a net.Addr) string {
+// reachable replaces "all addresses" by one of them.
+func reachable(a net.Addr, by net.IP) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if ok && tcp.IP.IsUnspecified() {
-		return net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
+		return net.JoinHostPort(by.String(), fmt.Sprint(tcp.Port))
 	}
 	return a.String()
 }
 
-// retriever connects to the configured retriever, or to the run's own.
+// retriever connects to the configured retriever, or to one of the run's own.
 func (p *process) retriever(ctx context.Context) (search.Retriever, error) {
-	cfg := p.cfg.Search.Client
-	if cfg.URL == "" {
-		err := retryUntil(ctx, "find the run's retriever", p.cfg.Admin.StartTimeout, func(ctx context.Context) error {
-			list, err := p.cluster.Lookup(ctx, retrieverService)
-			if err != nil {
-				return err
-			}
-			if len(list) == 0 {
-				return forager.WithHint(fmt.Errorf("retriever: %w", forager.ErrNotFound), "start one with: forager retriever")
-			}
-			cfg.URL = list[len(list)-1].Address
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	client, err := search.NewHTTPRetriever(cfg)
+	client, err := p.findRetriever(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return search.Cached(client, p.cfg.Search.Cache), nil
+}
+
+func (p *process) findRetriever(ctx context.Context) (*search.HTTPRetriever, error) {
+	cfg := retrieverClient(p.cfg.Search.Client, p.credentials)
+	if cfg.URL != "" {
+		return search.NewHTTPRetriever(cfg)
+	}
+	find := func(ctx context.Context) ([]string, error) { return p.roster.Lookup(ctx, serviceRetriever) }
+	defer p.condition.wait(forager.RoleActor, waitRetriever)()
+	err := retryUntil(ctx, "find the run's retriever", p.cfg.Admin.StartTimeout, func(ctx context.Context) error {
+		found, err := find(ctx)
+		if err == nil {
+			cfg.URL = found[rand.N(len(found))] // so that several share the work
+		}
+		return err
+	})
+	if err != nil {
+		return nil, forager.WithHint(err, "start one with: forager retriever")
+	}
+	return search.NewFoundRetriever(cfg, find)
 }
 
 // startActors waits for the first weights, then plays.
@@ -208,6 +222,7 @@ func (p *process) startActors(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.condition.rise(forager.RoleActor)
 		return actorPool.run(ctx)
 	})
 	return nil
@@ -239,6 +254,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 		process: p, ensemble: ensemble,
 		watcher: &weightsWatcher{bus: p.bus, cluster: p.cluster, target: ensemble, logger: p.logger},
 	}
+	held := newHeldCredits(p.clock)
 	for i := range count {
 		player, err := actor.NewPlayer(p.cfg.Episode, actor.PlayerDeps{
 			Run: p.run, Actor: fmt.Sprintf("%s-%d", p.name, i), Generator: ensemble.generator(i),
@@ -249,7 +265,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 			return nil, err
 		}
 		a, err := actor.New(p.cfg.Actor.Config, actor.Deps{
-			Player: player, Credits: creditReader{p.bus, p.logger}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
+			Player: player, Credits: countedCredits{creditReader{p.bus, p.logger}, held}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
 			Tasks: tasks, Logger: p.logger,
 			Registry: prometheus.WrapRegistererWith(prometheus.Labels{"actor": fmt.Sprint(i)}, p.registry),
 		})
@@ -259,6 +275,13 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 		}
 		c.actors = append(c.actors, a)
 	}
+	p.roster.Tell(held.tell)
+	played := func() (forager.Version, bool) { return ensemble.Version(), true }
+	if err := p.registry.Register(policyGauge{forager.RoleActor, played}); err != nil {
+		ensemble.close()
+		return nil, err
+	}
+	p.roster.Tell(p.policyFact(played))
 	return c, nil
 }
 

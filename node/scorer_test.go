@@ -189,7 +189,7 @@ func TestRewardModelThatCannotBeUsedIsRefused(t *testing.T) {
 // A model that is published reaches the watcher.
 func TestRewardModelTravelsOverTheBus(t *testing.T) {
 	cfg := bus.DefaultConfig()
-	cfg.Run, cfg.StoreDir = "run", t.TempDir()
+	cfg.Run, cfg.StoreDir, cfg.Provision = "run", t.TempDir(), true
 	b, err := bus.Open(t.Context(), cfg, testLogger(t))
 	if err != nil {
 		t.Fatal(err)

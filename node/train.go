@@ -129,9 +129,12 @@ func (p *process) trainAll(ctx context.Context, stop <-chan struct{}) (finished 
 	if err := p.openBus(ctx, true); err != nil {
 		return false, err
 	}
+	p.condition.expect(forager.Roles()...)
+	p.condition.rise(forager.RoleNATS)
 	if err := p.startAdmin(ctx); err != nil {
 		return false, err
 	}
+	p.startRoster(ctx)
 	for _, role := range []forager.Role{forager.RoleCluster, forager.RoleReplay, forager.RoleRewardServer, forager.RoleRetriever} {
 		if err := p.startRole(ctx, role); err != nil {
 			return false, err

@@ -64,6 +64,7 @@ func (w *weightsWatcher) refresh(ctx context.Context) error {
 
 // awaitWeights waits until the learner has published weights.
 func (p *process) awaitWeights(ctx context.Context) (forager.Manifest, []byte, error) {
+	defer p.condition.wait(forager.RoleActor, waitWeights)()
 	for waited := 0; ; waited++ {
 		m, err := p.cluster.Manifest(ctx)
 		if err == nil {
@@ -83,7 +84,7 @@ func (p *process) awaitWeights(ctx context.Context) (forager.Manifest, []byte, e
 
 // fetchWeights reads and checks the object of a manifest.
 func fetchWeights(ctx context.Context, b *bus.Bus, m forager.Manifest) ([]byte, error) {
-	data, err := b.GetObject(ctx, m.Object)
+	data, err := b.GetObjectOf(ctx, m.Object, m.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("fetch weights v%d: %w", m.Version, err)
 	}

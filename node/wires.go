@@ -21,12 +21,13 @@ import (
 
 // Names on the bus.
 const (
-	serviceCluster = "cluster"
-	serviceReplay  = "replay"
-	topicWeights   = "weights"
-
-	retrieverService = "retriever" // registered with the cluster
+	serviceCluster = bus.ServiceCluster
+	serviceReplay  = bus.ServiceReplay
+	topicWeights   = bus.TopicWeights
 )
+
+// serviceRetriever is the name under which retrievers announce their address.
+const serviceRetriever = "retriever"
 
 const (
 	sampleBytes = 4 << 20         // of one answer of replay; several fill a step
@@ -45,7 +46,7 @@ func (c caller) Call(ctx context.Context, request []byte) ([]byte, error) {
 }
 
 func clusterClient(b *bus.Bus) *cluster.Client {
-	return cluster.NewClient(caller{b, serviceCluster})
+	return cluster.NewClient(clusterCaller{caller{b, serviceCluster}})
 }
 
 // creditWriter implements learner.Credits.

@@ -12,12 +12,12 @@ func (s *Service) export(registerer prometheus.Registerer) error {
 	gauge := func(name, help string, value func(Stats) float64) {
 		errs = append(errs, registerer.Register(prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{Namespace: "forager", Subsystem: "replay", Name: name, Help: help},
-			func() float64 { return value(s.stats()) })))
+			func() float64 { return value(s.Stats()) })))
 	}
 	counter := func(name, help string, value func(Stats) float64) {
 		errs = append(errs, registerer.Register(prometheus.NewCounterFunc(
 			prometheus.CounterOpts{Namespace: "forager", Subsystem: "replay", Name: name, Help: help},
-			func() float64 { return value(s.stats()) })))
+			func() float64 { return value(s.Stats()) })))
 	}
 	gauge("groups", "Groups in the table.", func(t Stats) float64 { return float64(t.Groups) })
 	gauge("lent_groups", "Groups lent to the learner and not yet committed.", func(t Stats) float64 { return float64(t.Lent) })
@@ -37,8 +37,8 @@ func (s *Service) export(registerer prometheus.Registerer) error {
 	return errors.Join(errs...)
 }
 
-// stats is empty until the table is open.
-func (s *Service) stats() Stats {
+// Stats describes the table; it is empty until the table is open.
+func (s *Service) Stats() Stats {
 	select {
 	case <-s.ready:
 		return s.table.Stats()

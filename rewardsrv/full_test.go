@@ -42,7 +42,7 @@ func openBus(t *testing.T, url string) *bus.Bus {
 	cfg := bus.DefaultConfig()
 	cfg.Run, cfg.URL, cfg.MaxDigests, cfg.AckWait = "full", url, 1<<30, 2*time.Second
 	if url == "" {
-		cfg.StoreDir = t.TempDir()
+		cfg.StoreDir, cfg.Provision = t.TempDir(), true
 	}
 	b, err := bus.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {

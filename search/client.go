@@ -3,11 +3,13 @@ package search
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -36,6 +38,13 @@ type ClientConfig struct {
 	BatchSize int `mapstructure:"batch_size"`
 	// MaxResponseBytes bounds the size of an answer; larger ones are errors.
 	MaxResponseBytes int64 `mapstructure:"max_response_bytes"`
+	// FindTimeout bounds how long a call goes on, beyond its retries, while none of the
+	// run's own retrievers answers; another may be found, or the same one come back.
+	FindTimeout time.Duration `mapstructure:"find_timeout"`
+	// TLS is how an HTTPS server is known; nil: by the authorities of this machine.
+	TLS *tls.Config `mapstructure:"-"`
+	// Token is a bearer token, sent to HTTPS servers alone; empty: none.
+	Token string `mapstructure:"-"`
 }
 
 // DefaultClientConfig talks to a retriever on this machine.
@@ -49,6 +58,7 @@ func DefaultClientConfig() ClientConfig {
 		MaxInFlight:      32,
 		BatchSize:        64,
 		MaxResponseBytes: 32 << 20,
+		FindTimeout:      30 * time.Second,
 	}
 }
 
@@ -70,6 +80,8 @@ func (c ClientConfig) Validate() error {
 		return fmt.Errorf("max_in_flight is %d, expected 1 or more", c.MaxInFlight)
 	case c.BatchSize < 1:
 		return fmt.Errorf("batch_size is %d, expected 1 or more", c.BatchSize)
+	case c.FindTimeout < 0:
+		return fmt.Errorf("find_timeout is %v, expected 0 or more", c.FindTimeout)
 	case c.MaxResponseBytes < 1:
 		return fmt.Errorf("max_response_bytes is %d, expected 1 or more", c.MaxResponseBytes)
 	}
@@ -80,32 +92,51 @@ func (c ClientConfig) Validate() error {
 // Forager's own, or any that speaks one of the dialects.
 type HTTPRetriever struct {
 	config  ClientConfig
-	address string
+	servers *servers
 	client  *http.Client
 	slots   chan struct{}
 }
 
-// firstPause is the pause before the first retry; it doubles with each.
-const firstPause = 100 * time.Millisecond
+const (
+	// firstPause is the pause before the first retry; it doubles with each.
+	firstPause = 100 * time.Millisecond
+	// findPause is the longest pause while no retriever of the run answers.
+	findPause = time.Second
+	// dialTimeout bounds the wait for a connection: a machine that is gone does not
+	// refuse one.
+	dialTimeout = 5 * time.Second
+)
 
 // NewHTTPRetriever makes a retriever; it does not connect yet.
 func NewHTTPRetriever(config ClientConfig) (*HTTPRetriever, error) {
+	return newHTTPRetriever(config, nil)
+}
+
+// NewFoundRetriever makes a retriever that asks the servers which find gives, at
+// the moment that of config.URL. When that one does not answer, is saturated or
+// fails, the next retry goes to another.
+func NewFoundRetriever(config ClientConfig, find Finder) (*HTTPRetriever, error) {
+	return newHTTPRetriever(config, find)
+}
+
+func newHTTPRetriever(config ClientConfig, find Finder) (*HTTPRetriever, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	address, err := url.Parse(config.URL)
+	servers, err := newServers(config.URL, find)
 	if err != nil {
 		return nil, err
 	}
-	if strings.Trim(address.Path, "/") == "" {
-		address.Path = "/retrieve"
-	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if config.TLS != nil {
+		transport.TLSClientConfig = config.TLS
+	}
 	transport.MaxIdleConnsPerHost = config.MaxInFlight
 	transport.MaxConnsPerHost = config.MaxInFlight
+	transport.DialContext = (&net.Dialer{Timeout: min(config.Timeout, dialTimeout)}).DialContext
 	return &HTTPRetriever{
 		config:  config,
-		address: address.String(),
+		servers: servers,
 		client:  &http.Client{Transport: transport, Timeout: config.Timeout},
 		slots:   make(chan struct{}, config.MaxInFlight),
 	}, nil
@@ -171,7 +202,7 @@ func (r *HTTPRetriever) call(ctx context.Context, queries []string, k int) ([][]
 	select {
 	case r.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("search: wait for a free call to %s: %w", r.address, ctx.Err())
+		return nil, fmt.Errorf("search: wait for a free call to %s: %w", r.servers.current(), ctx.Err())
 	}
 	defer func() { <-r.slots }()
 	return r.attempts(ctx, queries, k)
@@ -184,25 +215,37 @@ func (r *HTTPRetriever) attempts(ctx context.Context, queries []string, k int) (
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
+	begun := time.Now()
 	for attempt := 0; ; attempt++ {
-		results, failure := r.once(ctx, body, len(queries), k)
+		address := r.servers.current()
+		results, failure := r.once(ctx, address, body, len(queries), k)
 		if failure == nil {
 			return results, nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("search: %w", context.Cause(ctx))
 		}
-		if !failure.again || attempt == r.config.Retries {
-			return nil, r.explain(failure, attempt)
+		longest, again := r.config.MaxWait, failure.again && attempt < r.config.Retries
+		if failure.again && !again && r.servers.find != nil && time.Since(begun) < r.config.FindTimeout {
+			longest, again = min(longest, findPause), true
+		}
+		if !again {
+			return nil, r.explain(address, failure, attempt)
 		}
 		pause := firstPause << min(attempt, 20)
 		pause = pause/2 + rand.N(pause/2+1) // spread out, so that actors do not return in step
-		timer := time.NewTimer(min(max(pause, failure.after), r.config.MaxWait))
+		switch moved := r.servers.moveOn(ctx, address); {
+		case !moved:
+			pause = max(pause, failure.after)
+		case failure.unheard && attempt < r.config.Retries:
+			pause = 0
+		}
+		timer := time.NewTimer(min(pause, longest))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("search: wait to ask %s again: %w", r.address, context.Cause(ctx))
+			return nil, fmt.Errorf("search: wait to ask %s again: %w", address, context.Cause(ctx))
 		}
 	}
 }
@@ -214,19 +257,23 @@ type failure struct {
 	after    time.Duration // not sooner than this
 	unheard  bool          // nobody answered
 	saturate bool          // 429
+	refused  bool          // 401 or 403
 }
 
 // once is one HTTP exchange.
-func (r *HTTPRetriever) once(ctx context.Context, body []byte, queries, k int) ([][]forager.Passage, *failure) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.address, bytes.NewReader(body))
+func (r *HTTPRetriever) once(ctx context.Context, address string, body []byte, queries, k int) ([][]forager.Passage, *failure) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, &failure{err: err}
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")
+	if r.config.Token != "" && request.URL.Scheme == "https" {
+		request.Header.Set("Authorization", "Bearer "+r.config.Token)
+	}
 	response, err := r.client.Do(request)
 	if err != nil {
-		return nil, &failure{err: plain(err), again: true, unheard: true}
+		return nil, &failure{err: plain(err), again: !distrusted(err), unheard: true}
 	}
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, r.config.MaxResponseBytes+1))
@@ -258,6 +305,7 @@ func refusal(response *http.Response, answer []byte) *failure {
 		again:    code == http.StatusTooManyRequests || code >= 500,
 		after:    retryAfter(response.Header.Get("Retry-After"), time.Now()),
 		saturate: code == http.StatusTooManyRequests,
+		refused:  code == http.StatusUnauthorized || code == http.StatusForbidden,
 	}
 }
 
@@ -273,20 +321,32 @@ func retryAfter(header string, now time.Time) time.Duration {
 }
 
 // explain names the server and the next step.
-func (r *HTTPRetriever) explain(f *failure, attempt int) error {
+func (r *HTTPRetriever) explain(address string, f *failure, attempt int) error {
 	tries := ""
 	if attempt > 0 {
 		tries = fmt.Sprintf(" after %d attempts", attempt+1)
 	}
 	switch {
+	case distrusted(f.err):
+		return forager.WithHint(fmt.Errorf("search: retriever %s%s: %w", address, tries, f.err),
+			"its certificate and our authority do not fit: check security.dir of both, or write http:// for one without credentials")
+	case f.refused:
+		return forager.WithHint(fmt.Errorf("search: retriever %s%s: %w", address, tries, f.err), "check http.token in security.dir of both")
 	case f.unheard:
-		return forager.WithHint(fmt.Errorf("search: retriever %s does not answer%s: %w", r.address, tries, f.err),
+		return forager.WithHint(fmt.Errorf("search: retriever %s does not answer%s: %w", address, tries, f.err),
 			"start it with `forager retriever` or correct the retriever's url")
 	case f.saturate:
-		return forager.WithHint(fmt.Errorf("search: retriever %s is saturated%s: %w: %w", r.address, tries, f.err, forager.ErrFull),
+		return forager.WithHint(fmt.Errorf("search: retriever %s is saturated%s: %w: %w", address, tries, f.err, forager.ErrFull),
 			"lower max_in_flight or start more retrievers")
 	}
-	return fmt.Errorf("search: retriever %s%s: %w", r.address, tries, f.err)
+	return fmt.Errorf("search: retriever %s%s: %w", address, tries, f.err)
+}
+
+// distrusted reports whether the server's certificate did not convince us, which
+// another try will not mend.
+func distrusted(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	return errors.As(err, &certificate)
 }
 
 // plain drops the method and address that net/http repeats.

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,8 @@ import (
 
 // ServerConfig sets how a retriever is served.
 type ServerConfig struct {
-	// Listen is the address to listen on; loopback by default, port 0 picks a free port.
+	// Listen is the address to listen on; loopback by default, port 0 picks a free
+	// port. Off loopback it needs credentials, see security.dir.
 	Listen string `mapstructure:"listen"`
 	// TopK is the number of passages for a request that names none; at least 1.
 	TopK int `mapstructure:"top_k"`
@@ -39,6 +41,11 @@ type ServerConfig struct {
 	Timeout time.Duration `mapstructure:"timeout"`
 	// ShutdownTimeout bounds how long running requests may take to finish at the end.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+	// TLS makes the server speak HTTPS; nil: HTTP.
+	TLS *tls.Config `mapstructure:"-"`
+	// Protect stands before every request, to let through those that may ask; nil
+	// lets through all.
+	Protect func(http.Handler) http.Handler `mapstructure:"-"`
 }
 
 // DefaultServerConfig is Search-R1's port and depth, on loopback.
@@ -126,6 +133,9 @@ func NewServer(config ServerConfig, retriever Retriever, passages int, logger *s
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { s.reply(w, http.StatusOK, s.meter.stats()) })
 	mux.Handle("GET /metrics", s.meter.handler)
 	s.handler = mux
+	if config.Protect != nil {
+		s.handler = config.Protect(mux)
+	}
 	return s, nil
 }
 
@@ -160,15 +170,20 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	server := &http.Server{
 		Handler:           s.handler,
+		TLSConfig:         s.config.TLS,
 		ReadHeaderTimeout: s.config.Timeout,
 		ReadTimeout:       s.config.Timeout,
 		WriteTimeout:      3 * s.config.Timeout, // counts from the header: read, search, write
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
-	s.logger.Info("retriever serves", "url", "http://"+address.String()+"/retrieve")
+	scheme, serve := "http", server.Serve
+	if s.config.TLS != nil {
+		scheme, serve = "https", func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	s.logger.Info("retriever serves", "url", scheme+"://"+address.String()+"/retrieve")
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(s.listener) }()
+	go func() { failed <- serve(s.listener) }()
 	select {
 	case err = <-failed:
 		err = fmt.Errorf("retriever: %w", err)

@@ -67,7 +67,16 @@ func TestMistakes(t *testing.T) {
 		{"labels rubric check helpfulnes", 1, "nearest name is helpfulness"},
 		{"labels rubric check " + broken, 1, "broken.jsonl:"},
 		{"eval --run-dir a --policy b", 2, "give one"},
+		{"voters list", 2, "--run ID --nats nats://host:4222"},
+		{"voters add --run a --nats b", 2, "takes one node id"},
+		{"voters remove a b", 2, "takes one node id"},
+		{"voters transfer a b", 2, "takes one node id"},
 		{"actor", 1, "--run"},
+		{"status", 1, "name it with --run"},
+		{"status --run absent-" + filepath.Base(dir), 1, "name the bus with --nats"},
+		{"status --run a --color blue", 2, "want auto, always or never"},
+		{"health", 1, "--address HOST:PORT"},
+		{"health --address 127.0.0.1:1", 1, "does not answer"},
 		{"actor --run a --dir b", 2, "give one of --dir and --run"},
 	} {
 		code, _, stderr := execute(strings.Fields(c.args)...)

@@ -97,9 +97,9 @@ same roles run one per process, on one machine or many, with "forager nats",
 			root.AddCommand(c)
 		}
 	}
-	add("learn", a.train(), a.eval(), a.rollouts(), a.labels(), a.runs())
-	add("role", a.roles()...)
-	add("make", a.warmstart(), a.tasks(), a.config(), a.version())
+	add("learn", a.train(), a.eval(), a.rollouts(), a.labels(), a.status(), a.runs())
+	add("role", append(a.roles(), a.health(), a.voters())...)
+	add("make", a.certs(), a.warmstart(), a.tasks(), a.config(), a.version())
 	return root
 }
 

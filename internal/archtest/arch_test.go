@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	"bus":                  {"."},
 	"cluster":              {"."},
 	"rundir":               {".", "internal/wholefile"},
+	"security":             {".", "internal/wholefile"},
 	"reward":               {"."},
 	"policy":               {"."},
 	"policy/chat":          {".", "policy", "policy/tokenizer"},
@@ -63,7 +64,7 @@ var layers = map[string][]string{
 	// 3: what puts them together
 	"node": {
 		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
-		"search", "search/worldfacts", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
+		"search", "search/worldfacts", "security", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
 
@@ -87,7 +88,9 @@ var layers = map[string][]string{
 // owners names third-party modules and the only packages that may import them.
 var owners = map[string][]string{
 	"github.com/apache/arrow/go":          {"batch"},
-	"github.com/nats-io":                  {"bus"},
+	"github.com/nats-io/nats-server":      {"bus"},
+	"github.com/nats-io/nats.go":          {"bus"},
+	"github.com/nats-io/nkeys":            {"bus", "security"},
 	"github.com/hashicorp/raft":           {"cluster"},
 	"github.com/hashicorp/raft-boltdb":    {"cluster"},
 	"github.com/hashicorp/go-hclog":       {"cluster"},

@@ -19,7 +19,12 @@ const TempPrefix = ".tmp-"
 // the file that is there. It is on disk when Write returns. An error leaves the
 // older file; only if the folder could not be synced (the last step) is the new
 // one in place already. Errors do not name path.
-func Write(path string, fill func(*os.File) error) error {
+func Write(path string, fill func(*os.File) error) error { return write(path, 0o644, fill) }
+
+// WritePrivate is Write for a file that its owner alone may read.
+func WritePrivate(path string, fill func(*os.File) error) error { return write(path, 0o600, fill) }
+
+func write(path string, mode os.FileMode, fill func(*os.File) error) error {
 	folder, name := filepath.Split(filepath.Clean(path))
 	if folder == "" {
 		folder = "."
@@ -30,7 +35,7 @@ func Write(path string, fill func(*os.File) error) error {
 	}
 	err = fill(temp)
 	if err == nil {
-		err = errors.Join(temp.Chmod(0o644), temp.Sync())
+		err = errors.Join(temp.Chmod(mode), temp.Sync())
 	}
 	if err = errors.Join(err, temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), path)

@@ -1,0 +1,159 @@
+package cluster
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// wire is what the transports of the Raft library have in common.
+type wire interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
+// mended is a transport that corrects what reaches the Raft library, which is at
+// odds with the paper (Figure 13, rules 6 and 7) where snapshots meet logs; see
+// hashicorp/raft issue 697.
+//
+// A snapshot that comes late, because the answer to an earlier one was lost, takes
+// the library back in time: everything up to it was applied, so the answer is that
+// it is installed.
+//
+// Entries that follow on a snapshot and come a second time are refused, because
+// the library looks for the snapshot's last entry in the log, where it never was;
+// then leader and follower exchange the same snapshot without a pause. Up to a
+// snapshot that was applied a follower agrees with any leader, so there is nothing
+// to look up.
+//
+// Entries of an old log that a snapshot has overtaken stay in the log, and a later
+// leader might send them on: trim removes them.
+type mended struct {
+	wire
+
+	snapshots *snapshots
+	rpcs      chan raft.RPC
+	done      chan struct{}
+}
+
+// run passes requests on until done is closed.
+func (m *mended) run(c *Cluster) {
+	for {
+		select {
+		case rpc := <-m.wire.Consumer():
+			switch request := rpc.Command.(type) {
+			case *raft.AppendEntriesRequest:
+				rpc.Command = m.mend(c, request)
+			case *raft.InstallSnapshotRequest:
+				if m.settle(c, rpc, request) {
+					continue
+				}
+			}
+			select {
+			case m.rpcs <- rpc:
+			case <-m.done:
+				return
+			}
+		case <-m.done:
+			return
+		}
+	}
+}
+
+// Consumer implements raft.Transport.
+func (m *mended) Consumer() <-chan raft.RPC { return m.rpcs }
+
+// mend takes the look-up out of entries that follow on the newest snapshot.
+func (m *mended) mend(c *Cluster, request *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	newest := m.snapshots.newest.Load()
+	if newest == nil || request.PrevLogEntry != newest.index || request.PrevLogTerm != newest.term ||
+		c.raft.AppliedIndex() < newest.index || c.raft.LastIndex() == newest.index {
+		return request
+	}
+	if err := c.disk.GetLog(newest.index, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
+		return request
+	}
+	free := *request
+	free.PrevLogEntry, free.PrevLogTerm = 0, 0 // nothing comes before: no look-up
+	return &free
+}
+
+// settle answers a snapshot that the library need not see.
+func (m *mended) settle(c *Cluster, rpc raft.RPC, request *raft.InstallSnapshotRequest) bool {
+	term := c.raft.CurrentTerm()
+	failure := c.disk.failure()
+	if failure == nil && (request.Term < term || request.LastLogIndex > c.raft.AppliedIndex()) {
+		return false
+	}
+	go func() { // ends with the bytes of the snapshot, or their connection
+		_, _ = io.Copy(io.Discard, rpc.Reader)
+		rpc.Respond(&raft.InstallSnapshotResponse{Term: term, Success: failure == nil}, failure)
+	}()
+	return true
+}
+
+// trim removes the entries up to the newest snapshot from the log when they do
+// not belong to it. Raft waits meanwhile.
+func (m *mended) trim(c *Cluster) error {
+	newest := m.snapshots.newest.Load()
+	var last raft.Log
+	err := c.disk.GetLog(newest.index, &last)
+	if err == nil && last.Term == newest.term {
+		return nil // and then so do all before it
+	}
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	from, errFrom := c.disk.FirstIndex()
+	to, errTo := c.disk.LastIndex()
+	if to = min(to, newest.index); errFrom != nil || errTo != nil || from == 0 || from > to {
+		return errors.Join(errFrom, errTo)
+	}
+	return c.disk.DeleteRange(from, to)
+}
+
+// snapshots notes the newest snapshot that was written whole.
+type snapshots struct {
+	raft.SnapshotStore
+
+	newest atomic.Pointer[position]
+}
+
+// position is the last log entry that a snapshot holds.
+type position struct{ index, term uint64 }
+
+func noteSnapshots(store raft.SnapshotStore) (*snapshots, error) {
+	s := &snapshots{SnapshotStore: store}
+	list, err := store.List()
+	if err == nil && len(list) > 0 {
+		s.newest.Store(&position{list[0].Index, list[0].Term})
+	}
+	return s, err
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, transport raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(version, index, term, configuration, configurationIndex, transport)
+	if err != nil {
+		return nil, err
+	}
+	return &notedSink{sink, func() { s.newest.Store(&position{index, term}) }}, nil
+}
+
+type notedSink struct {
+	raft.SnapshotSink
+
+	written func()
+}
+
+// Close implements raft.SnapshotSink.
+func (s *notedSink) Close() error {
+	err := s.SnapshotSink.Close()
+	if err == nil {
+		s.written()
+	}
+	return err
+}
