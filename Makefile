@@ -20,7 +20,7 @@ help: ## print this list
 build: ## build bin/forager, static, for this machine
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/forager ./cmd/forager
 
-test: lint fresh unit portable race e2e ## everything that a change must pass, as CI does
+test: lint fresh unit deploy-check portable race e2e ## everything that a change must pass, as CI does
 
 unit: ## all tests, the import test among them
 	$(STAGE) "tests" $(GO) test ./...
@@ -64,7 +64,8 @@ k8s: ## write deploy/k8s anew from the Helm chart
 	deploy/k8s/render.sh
 
 deploy-check: ## chart, manifests, compose file, alerts and dashboards agree with the program
-	$(STAGE) "deployment files" $(GO) -C deploy/check test ./...
+	@# The cache of tests does not see files outside of their module.
+	$(STAGE) "deployment files" $(GO) -C deploy/check test -count 1 ./...
 
 nightly: ## hostile passages against the real judge at FORAGER_JUDGE_URL
 	$(STAGE) "hostile passages" $(GO) test -tags nightly -count 1 -timeout 4h -run Hostile -v ./rewardsrv/audit
