@@ -213,6 +213,8 @@ func (a *Actor) play(ctx context.Context, lease Lease) error {
 			return fmt.Errorf("publish group %d: %w", credit.Index, ctx.Err())
 		}
 	}
+	// What was promised from here on; bench/chaos looks for it in replay.
+	a.deps.Logger.Debug("group is stored", "credit", credit.Index)
 	if err := a.deps.Digests.Offer(ctx, digests); err != nil {
 		a.deps.Logger.Debug("digests dropped", "credit", credit.Index, "error", err)
 	}

@@ -16,7 +16,7 @@ import (
 func openBus(t *testing.T) *bus.Bus {
 	t.Helper()
 	cfg := bus.DefaultConfig()
-	cfg.Run, cfg.StoreDir = "run", t.TempDir()
+	cfg.Run, cfg.StoreDir, cfg.Provision = "run", t.TempDir(), true
 	b, err := bus.Open(t.Context(), cfg, testLogger(t))
 	if err != nil {
 		t.Fatal(err)

@@ -75,6 +75,7 @@ var layers = map[string][]string{
 
 	// 4: our sides of the peer comparisons
 	"bench/cluster":   {".", "actor", "batch", "bus", "cluster", "learner", "policy", "replay", "search"},
+	"bench/chaos":     {".", "batch", "learner", "replay", "rundir"},
 	"bench/distill":   {".", "rewardsrv", "rewardsrv/rewardmodel", "rewardsrv/rubric", "rundir", "search", "search/protocol"},
 	"bench/logits":    {"policy/gguf", "policy/lm", "policy/tokenizer"},
 	"bench/native":    {"policy", "policy/lm", "policy/lm/kernel"},
