@@ -281,13 +281,13 @@ func TestFullFailover(t *testing.T) {
 	slices.Sort(took)
 	median := took[len(took)/2]
 	t.Logf("fail-over of the leader, %d trials: %v min, %v median, %v max", len(took), took[0].Round(time.Millisecond), median.Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
-	if median > 2*time.Second {
+	if *full && median > 2*time.Second { // a busy machine is no reason to fail every run
 		t.Errorf("median fail-over %v, want under 2 s", median)
 	}
 }
 
-// TestHandOver: a leader that is told to stop leaves no gap worth speaking of.
-func TestHandOver(t *testing.T) {
+// TestFullHandOver: a leader that is told to stop leaves no gap worth speaking of.
+func TestFullHandOver(t *testing.T) {
 	g := newTCPGroup(t, 3, nil)
 	client := NewClient(g)
 	if err := client.SetRun(t.Context(), Run{ID: "r"}); err != nil {
@@ -301,8 +301,10 @@ func TestHandOver(t *testing.T) {
 	if err := client.SetRun(t.Context(), Run{ID: "r"}); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(begin); d > remoteElection {
-		t.Errorf("%v without a leader: longer than an election starts", d)
+	gap := time.Since(begin)
+	t.Logf("%v without a leader", gap.Round(time.Millisecond))
+	if *full && gap > remoteElection {
+		t.Error("longer than it takes until an election starts")
 	}
 	if err := client.Transfer(t.Context(), nodeName((leader+1)%3)); err != nil {
 		t.Fatal(err)
