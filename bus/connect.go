@@ -35,7 +35,7 @@ func (b *Bus) connect(ctx context.Context) (*nats.Conn, error) {
 			return nil, forager.WithHint(fmt.Errorf("no connection to %s: %w", redacted(b.cfg.URL), err), hint)
 		}
 		if !told {
-			b.log.Info("bus: waiting for the server", "url", redacted(b.cfg.URL), "atMost", b.cfg.ConnectTimeout, "error", err)
+			b.log.Info("bus: waiting for the server", "url", redacted(b.cfg.URL), "at_most", b.cfg.ConnectTimeout, "error", err)
 			told = true
 		}
 		if !wait(ctx, min(pause, b.cfg.ConnectTimeout/4)) {

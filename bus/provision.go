@@ -118,7 +118,7 @@ func (b *Bus) await(ctx context.Context, what string, look func(context.Context)
 			return createError(what, err)
 		}
 		if !told {
-			b.log.Info("bus: waiting", "for", what, "run", b.cfg.Run, "atMost", b.cfg.ConnectTimeout)
+			b.log.Info("bus: waiting", "for", what, "run", b.cfg.Run, "at_most", b.cfg.ConnectTimeout)
 			told = true
 		}
 		if !wait(ctx, pause) {

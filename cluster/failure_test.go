@@ -33,7 +33,7 @@ func TestClocksApart(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				g.crash(next)
+				_ = g.crash(next) // what its Run ended with
 				g.members[next].clock = ahead
 				g.boot(next)
 				time.Sleep(2 * time.Second)
@@ -125,7 +125,7 @@ func TestAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		away := (g.leader(-1) + 1) % 3
-		g.crash(away)
+		_ = g.crash(away) // what its Run ended with
 		for v := range forager.Version(50) {
 			if err := client.PublishManifest(ctx, manifest(v, lease.Epoch, "x")); err != nil {
 				t.Fatal(err)
@@ -178,7 +178,7 @@ func TestNewerProgram(t *testing.T) {
 		if _, err := g.client(1).State(ctx); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "run the same program on all nodes") {
 			t.Fatalf("got %v", err)
 		}
-		g.crash(0)
+		_ = g.crash(0) // what its Run ended with
 		g.boot(0)
 		time.Sleep(5 * time.Second)
 		if !g.up(0).fsm.behind() {

@@ -79,7 +79,7 @@ func playSchedule(t *testing.T, seed uint64) {
 		m.disk.delay.Store(0)
 		m.disk.full.Store(false)
 		if g.up(i) == nil || g.up(i).disk.failure() != nil {
-			g.crash(i)
+			_ = g.crash(i) // what its Run ended with
 			g.boot(i)
 		}
 	}
@@ -120,7 +120,7 @@ func disturb(g *group, random *rand.Rand) {
 	case what == 2:
 		g.split(i, (i+1)%n)
 	case what == 3:
-		g.crash(i)
+		_ = g.crash(i) // what its Run ended with
 	case what == 4:
 		g.members[i].disk.delay.Store(int64(time.Duration(random.IntN(300)) * time.Millisecond))
 	case what == 5:

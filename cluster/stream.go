@@ -45,7 +45,7 @@ type layer struct {
 
 	ready      chan net.Conn // admitted, for Accept
 	handshakes chan struct{} // those under way
-	ctx        context.Context
+	ctx        context.Context //nolint:containedctx // raft.StreamLayer's calls carry none; it ends with Close
 	cancel     context.CancelFunc
 	running    sync.WaitGroup
 

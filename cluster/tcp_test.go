@@ -124,7 +124,7 @@ func newTCPGroup(t *testing.T, n int, security func(i int) *tls.Config, logs ...
 	}
 	t.Cleanup(func() {
 		for i := range g.nodes {
-			g.crash(i)
+			_ = g.crash(i) // what its Run ended with
 		}
 	})
 	return g

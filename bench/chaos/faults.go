@@ -122,7 +122,7 @@ func faults(ctx context.Context, args []string) error {
 		defer func() { _ = file.Close() }() // whole lines, written one by one
 		log = file
 	}
-	fmt.Printf("seed %d\n", *seed)
+	fmt.Fprintf(os.Stdout, "seed %d\n", *seed)
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
 	s := session{c: composition{*project}, plan: plan{random: rand.New(rand.NewPCG(*seed, 0))}, log: json.NewEncoder(log), counts: map[pair]int{}}
@@ -153,7 +153,7 @@ func (s *session) run(ctx context.Context) error {
 			return err
 		}
 		if finished(all) {
-			fmt.Println("the learners have ended")
+			fmt.Fprintln(os.Stdout, "the learners have ended")
 			break
 		}
 		drawn := s.plan.next()
@@ -182,7 +182,7 @@ func (s *session) target(ctx context.Context, drawn pair, all []container, choic
 		}
 		var err error
 		if service, err = s.c.leader(ctx, all[i]); err != nil {
-			fmt.Println("no leader to break:", err)
+			fmt.Fprintln(os.Stdout, "no leader to break:", err)
 			return container{}, false
 		}
 	}
@@ -204,7 +204,7 @@ func (s *session) do(ctx context.Context, drawn pair, target container, hold tim
 	} else {
 		s.counts[drawn]++
 	}
-	fmt.Printf("%s %-10s %-10s %s %.1fs %s\n", e.Time.Format(time.TimeOnly), e.Fault, drawn.service, e.Target, e.Seconds, e.Error)
+	fmt.Fprintf(os.Stdout, "%s %-10s %-10s %s %.1fs %s\n", e.Time.Format(time.TimeOnly), e.Fault, drawn.service, e.Target, e.Seconds, e.Error)
 	if len(s.failed) >= maxFailures {
 		return fmt.Errorf("%d faults failed, the last: %w", len(s.failed), err)
 	}
