@@ -43,8 +43,8 @@ type layer struct {
 	presence presence
 	refused  map[reason]*atomic.Uint64
 
-	ready      chan net.Conn // admitted, for Accept
-	handshakes chan struct{} // those under way
+	ready      chan net.Conn   // admitted, for Accept
+	handshakes chan struct{}   // those under way
 	ctx        context.Context //nolint:containedctx // raft.StreamLayer's calls carry none; it ends with Close
 	cancel     context.CancelFunc
 	running    sync.WaitGroup
