@@ -12,6 +12,7 @@ import (
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/cluster"
+	"github.com/forager-rl/forager/security"
 )
 
 // startCluster opens a node of the Raft group and answers for the group on the
@@ -21,6 +22,11 @@ func (p *process) startCluster(ctx context.Context) error {
 	cfg := p.cfg.Cluster
 	cfg.Name = p.run
 	cfg.TLS = p.credentials.Mutual(forager.RoleCluster)
+	if cfg.Listen != "" {
+		if err := security.CheckListen(cfg.Listen, p.credentials, p.cfg.Security.AllowPlain); err != nil {
+			return fmt.Errorf("raft: %w", err)
+		}
+	}
 	cfg.Forward = func(ctx context.Context, node string, request []byte) ([]byte, error) {
 		return clusterCaller{caller{p.bus, clusterNode(node)}}.Call(ctx, request)
 	}
