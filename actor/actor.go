@@ -18,13 +18,17 @@ type Config struct {
 	// Groups is the number of groups played at once. More keep the policy's
 	// batches full while other episodes wait for the retriever.
 	Groups int `mapstructure:"groups"`
-	// CreditWait bounds one wait for a credit, after which the actor looks again.
+	// CreditWait bounds the first wait for a credit, after which the actor looks
+	// again. The wait doubles while none comes.
 	CreditWait time.Duration `mapstructure:"credit_wait"`
+	// MaxWait bounds how far waits for credits and pauses after failures grow.
+	MaxWait time.Duration `mapstructure:"max_wait"`
 	// KeepAlive is the time between signs of life for a credit in progress. It
 	// must be well below the bus's time to redelivery.
 	KeepAlive time.Duration `mapstructure:"keep_alive"`
 	// RetryWait is the pause before a credit is tried again after a failure, and
-	// before a full stream is tried again.
+	// before a full stream is tried again. The actor's own pause doubles while it
+	// goes on failing.
 	RetryWait time.Duration `mapstructure:"retry_wait"`
 	// DrainTimeout bounds how long groups in progress may finish when the actor
 	// is told to stop; what is left is handed back.
@@ -33,7 +37,7 @@ type Config struct {
 
 // DefaultConfig suits the built-in policy on one core.
 func DefaultConfig() Config {
-	return Config{Groups: 6, CreditWait: 2 * time.Second, KeepAlive: 10 * time.Second, RetryWait: time.Second, DrainTimeout: 10 * time.Second}
+	return Config{Groups: 6, CreditWait: 2 * time.Second, MaxWait: 30 * time.Second, KeepAlive: 10 * time.Second, RetryWait: time.Second, DrainTimeout: 10 * time.Second}
 }
 
 // Validate reports the first setting out of range.
@@ -53,6 +57,9 @@ func (c Config) Validate() error {
 		if d.value <= 0 {
 			return fmt.Errorf("%s is %v, want more than 0", d.name, d.value)
 		}
+	}
+	if least := max(c.CreditWait, c.RetryWait); c.MaxWait < least {
+		return fmt.Errorf("max_wait is %v, want at least credit_wait and retry_wait, %v", c.MaxWait, least)
 	}
 	return nil
 }
@@ -131,8 +138,10 @@ func (a *Actor) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	for range a.cfg.Groups {
 		wait.Go(func() {
+			idle := backoff{first: a.cfg.CreditWait, most: a.cfg.MaxWait}
+			failing := backoff{first: a.cfg.RetryWait, most: a.cfg.MaxWait}
 			for ctx.Err() == nil {
-				a.next(ctx, play)
+				a.next(ctx, play, &idle, &failing)
 			}
 		})
 	}
@@ -141,26 +150,35 @@ func (a *Actor) Run(ctx context.Context) error {
 }
 
 // next takes one credit and plays it. Taking ends with ctx, playing with play.
-func (a *Actor) next(ctx, play context.Context) {
-	lease, err := a.deps.Credits.Next(ctx, a.cfg.CreditWait)
+func (a *Actor) next(ctx, play context.Context, idle, failing *backoff) {
+	lease, err := a.deps.Credits.Next(ctx, idle.next())
 	if err != nil {
 		if ctx.Err() == nil {
-			a.deps.Logger.Warn("no credit", "error", err, "retry", a.cfg.RetryWait)
-			pause(ctx, a.cfg.RetryWait)
+			retry := failing.next()
+			a.deps.Logger.Warn("no credit", "error", err, "retry", retry)
+			pause(ctx, retry)
 		}
 		return
 	}
 	if lease == nil {
 		return
 	}
-	if err := a.play(play, lease); err != nil {
-		a.metrics.failures.Inc()
-		a.deps.Logger.Warn("credit handed back", "credit", lease.Credit().Index, "task", lease.Credit().TaskID, "error", err)
-		if err := lease.Return(a.cfg.RetryWait); err != nil {
-			a.deps.Logger.Warn("credit could not be handed back and will be redelivered", "credit", lease.Credit().Index, "error", err)
-		}
-		pause(ctx, a.cfg.RetryWait)
+	idle.reset()
+	err = a.play(play, lease)
+	if err == nil {
+		failing.reset()
+		return
 	}
+	a.metrics.failures.Inc()
+	a.deps.Logger.Warn("credit handed back", "credit", lease.Credit().Index, "task", lease.Credit().TaskID, "error", err)
+	delay := a.cfg.RetryWait
+	if play.Err() != nil {
+		delay = 0 // it is the actor that stops: another may begin at once
+	}
+	if err := lease.Return(delay); err != nil {
+		a.deps.Logger.Warn("credit could not be handed back and will be redelivered", "credit", lease.Credit().Index, "error", err)
+	}
+	pause(ctx, failing.next())
 }
 
 // play turns one credit into a durable group.

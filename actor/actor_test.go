@@ -22,6 +22,8 @@ type desk struct {
 	events  []string
 	putErrs []error // returned by Put, one after another
 	slow    time.Duration
+	source  Credits         // of credits; nil: the desk itself
+	delays  []time.Duration // of credits that were returned
 }
 
 func (d *desk) note(event string) {
@@ -52,8 +54,9 @@ type lease struct {
 func (l lease) Credit() forager.Credit { return l.credit }
 func (l lease) KeepAlive() error       { l.desk.note("alive"); return nil }
 func (l lease) Done() error            { l.desk.note("done"); return nil }
-func (l lease) Return(time.Duration) error {
+func (l lease) Return(pause time.Duration) error {
 	l.desk.note("returned")
+	l.desk.delays = append(l.desk.delays, pause)
 	return nil
 }
 
@@ -101,7 +104,11 @@ func employ(t *testing.T, d *desk, work time.Duration) []string {
 	}
 	cfg := DefaultConfig()
 	cfg.Groups = 1
-	a, err := New(cfg, Deps{Player: player, Credits: d, Sink: d, Digests: d, Tasks: d, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+	var credits Credits = d
+	if d.source != nil {
+		credits = d.source
+	}
+	a, err := New(cfg, Deps{Player: player, Credits: credits, Sink: d, Digests: d, Tasks: d, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,5 +166,8 @@ func TestDrainFinishesWhatIsInTime(t *testing.T) {
 		late := &desk{credits: []forager.Credit{credit("t1")}, slow: 8 * time.Minute}
 		got := employ(t, late, time.Second)
 		expect(t, got, "alive", "returned")
+		if late.delays[0] != 0 { // nothing is wrong with the credit
+			t.Errorf("it may be played after %v", late.delays[0])
+		}
 	})
 }

@@ -21,7 +21,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rollouts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forager_actor_rollouts_total", Help: "Rollouts played, by the reason they ended."}, []string{"finish"}),
 		tokens:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "forager_actor_tokens_total", Help: "Tokens of finished rollouts: sampled by the policy, or inserted by the environment."}, []string{"kind"}),
 		group:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "forager_actor_group_duration_seconds", Help: "Time to play one group.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_actor_credits_returned_total", Help: "Credits handed back after a failure."}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_actor_credits_returned_total", Help: "Credits handed back, after a failure or because the actor stops."}),
 		paused:   prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_actor_pauses_total", Help: "Pauses because the rollout stream was full."}),
 	}
 	r.MustRegister(m.rollouts, m.tokens, m.group, m.failures, m.paused)

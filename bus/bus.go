@@ -104,10 +104,7 @@ func (b *Bus) join(ctx context.Context) (err error) {
 	if b.conn, err = b.connect(ctx); err != nil {
 		return err
 	}
-	// The server drops what exceeds 128 MB unprocessed for one stream: an object's
-	// chunks of 128 KiB go out 32 MB at a time.
-	const chunks = 256
-	b.js, err = jetstream.New(b.conn, jetstream.WithDefaultTimeout(b.cfg.Timeout), jetstream.WithPublishAsyncMaxPending(chunks))
+	b.js, err = jetstream.New(b.conn, jetstream.WithDefaultTimeout(b.cfg.Timeout))
 	return err
 }
 

@@ -157,7 +157,7 @@ func TestQueuedOnce(t *testing.T) {
 	if i := info(t, b, Credits); i.Messages != 3 {
 		t.Fatalf("after the ack: %d messages, want 3", i.Messages)
 	}
-	if err := b.PurgeStream(t.Context(), Credits); err != nil {
+	if err := b.PurgeStream(t.Context(), Credits, info(t, b, Credits).LastSequence); err != nil {
 		t.Fatal(err)
 	}
 	if i := info(t, b, Credits); i.Messages != 0 {
@@ -167,6 +167,72 @@ func TestQueuedOnce(t *testing.T) {
 	publish(t, b, Annotations, "same", "x")
 	if i := info(t, b, Annotations); i.Messages != 1 {
 		t.Fatalf("annotations: %d messages, want 1", i.Messages)
+	}
+}
+
+// TestPurgeThrough: what is purged may be held and is acked as if it were not,
+// what came later stays.
+func TestPurgeThrough(t *testing.T) {
+	b := open(t, nil)
+	publish(t, b, Credits, "e1-0", "held")
+	publish(t, b, Credits, "e1-1", "waiting")
+	held := take(t, b, Credits, 1)
+	last := info(t, b, Credits).LastSequence
+	publish(t, b, Credits, "e2-0", "of the next learner")
+	if err := b.PurgeStream(t.Context(), Credits, last); err != nil {
+		t.Fatal(err)
+	}
+	if i := info(t, b, Credits); i.Messages != 1 || i.Waiting != 1 || i.Held != 0 {
+		t.Fatalf("left: %+v", i)
+	}
+	begun := time.Now()
+	if err := held[0].Extend(); err != nil {
+		t.Error(err)
+	}
+	ack(t, held...)
+	if took := time.Since(begun); took > b.cfg.Timeout/2 {
+		t.Errorf("the ack of a purged message took %v", took)
+	}
+	if got := take(t, b, Credits, 1); string(got[0].Data) != "of the next learner" {
+		t.Errorf("got %s", got[0].Data)
+	}
+}
+
+// TestFetchEndsEarly: a message for somebody who has stopped waiting goes to
+// another at once.
+func TestFetchEndsEarly(t *testing.T) {
+	a := open(t, func(c *Config) { c.AckWait = time.Hour })
+	b := join(t, a, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := a.Fetch(ctx, Credits, 1, time.Minute)
+		done <- err
+	}()
+	waiting(t, a, 1)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	publish(t, b, Credits, "e1-0", "x")
+	take(t, b, Credits, 1)
+}
+
+// waiting polls until n requests for credits wait at the server.
+func waiting(t *testing.T, b *Bus, n int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		c, err := b.consumers[Credits].Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.NumWaiting == n {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d requests wait, want %d", c.NumWaiting, n)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -352,7 +418,7 @@ func TestObjects(t *testing.T) {
 	if got, err := b.GetObject(ctx, "v2"); err != nil || string(got) != "newer" {
 		t.Errorf("v2: %q, %v", got, err)
 	}
-	if err := b.KeepObjects(ctx, []string{"v2", "v3"}); err != nil {
+	if err := b.DropObjects(ctx, func(name string) bool { return name != "v2" && name != "v3" }); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := b.ListObjects(ctx); err != nil || !reflect.DeepEqual(names, []string{"v2", "v3"}) {
@@ -364,7 +430,7 @@ func TestObjects(t *testing.T) {
 	if err := b.DeleteObject(ctx, "v1"); err != nil {
 		t.Errorf("deleting again: %v", err)
 	}
-	if err := b.KeepObjects(ctx, nil); err != nil {
+	if err := b.DropObjects(ctx, func(string) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := b.ListObjects(ctx); err != nil || len(names) != 0 {

@@ -90,7 +90,7 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("round %d: %d credits, %d were acked", round, credits.Messages, acked)
 		}
 		ack(t, take(t, b, Credits, int(credits.Messages))...)
-		if err := b.PurgeStream(t.Context(), Annotations); err != nil {
+		if err := b.PurgeStream(t.Context(), Annotations, info(t, b, Annotations).LastSequence); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.Close(); err != nil {

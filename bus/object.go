@@ -1,15 +1,31 @@
 package bus
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/forager-rl/forager"
+)
+
+// An object lies in its store as ADR-20 of NATS lays it out, the same for all
+// clients: its bytes in chunks on a subject of their own, then a message that
+// describes them. Reading and deleting is the library's. Writing is not: the
+// library sends up to 4,000 chunks ahead of the server, which refuses what
+// exceeds 128 MB.
+const (
+	chunkBytes  = 1 << 20 // of one chunk, unless the server takes less; fewer chunks cost less
+	chunksAhead = 32      // sent and not yet stored
 )
 
 // PutObject stores bytes under a name, weights or a checkpoint, and returns when
@@ -18,11 +34,7 @@ import (
 func (b *Bus) PutObject(ctx context.Context, name string, data []byte) error {
 	ctx, cancel := b.transfer(ctx, len(data))
 	defer cancel()
-	store, err := b.store(name)
-	if err != nil {
-		return err
-	}
-	_, err = store.PutBytes(ctx, name, data)
+	err := b.putObject(ctx, name, data)
 	if err == nil {
 		return nil
 	}
@@ -31,6 +43,100 @@ func (b *Bus) PutObject(ctx context.Context, name string, data []byte) error {
 		err = forager.WithHint(forager.ErrFull, "raise the bus limit max_objects or keep fewer versions")
 	}
 	return fmt.Errorf("put object %s (%d bytes): %w", name, len(data), err)
+}
+
+func (b *Bus) putObject(ctx context.Context, name string, data []byte) error {
+	store, err := b.store(name)
+	if err != nil {
+		return err
+	}
+	old, err := store.GetInfo(ctx, name)
+	if err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
+		return err
+	}
+	bucket, size := b.names.bucket(name), int(min(chunkBytes, b.conn.MaxPayload()))
+	info := jetstream.ObjectInfo{
+		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: uint32(size)}},
+		Bucket:     bucket, NUID: rand.Text(),
+		Size: uint64(len(data)), Chunks: uint32((len(data) + size - 1) / size),
+	}
+	digest := make(chan [sha256.Size]byte, 1)
+	go func() { digest <- sha256.Sum256(data) }()
+	err = b.putChunks(ctx, chunks(bucket, info.NUID), data, size)
+	sum := <-digest
+	if err == nil {
+		info.Digest = "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:])
+		err = b.putInfo(ctx, &info)
+	}
+	switch {
+	case err != nil:
+		b.purgeChunks(bucket, info.NUID)
+	case old != nil:
+		b.purgeChunks(bucket, old.NUID)
+	}
+	return err
+}
+
+// putChunks sends the bytes in order, the next as earlier ones are stored. It
+// returns when none is on its way.
+func (b *Bus) putChunks(ctx context.Context, subject string, data []byte, size int) (failed error) {
+	var sent []jetstream.PubAckFuture
+	settle := func() {
+		var err error
+		select {
+		case <-sent[0].Ok():
+		case err = <-sent[0].Err():
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		sent = sent[1:]
+		failed = cmp.Or(failed, err)
+	}
+	for chunk := range slices.Chunk(data, size) {
+		if len(sent) == chunksAhead {
+			settle()
+		}
+		if failed != nil {
+			break
+		}
+		future, err := b.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: chunk})
+		if err != nil {
+			failed = err
+			break
+		}
+		sent = append(sent, future)
+	}
+	for len(sent) > 0 {
+		settle()
+	}
+	return failed
+}
+
+// putInfo makes stored chunks an object, in place of an older one of its name.
+func (b *Bus) putInfo(ctx context.Context, info *jetstream.ObjectInfo) error {
+	data, err := json.Marshal(info)
+	if err != nil {
+		return fmt.Errorf("encode description: %w", err)
+	}
+	msg := nats.NewMsg(description(info.Bucket, info.Name))
+	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	msg.Data = data
+	_, err = b.js.PublishMsg(ctx, msg)
+	return err
+}
+
+// purgeChunks frees the room of chunks that no object has any more. What stays
+// after a failure is only room.
+func (b *Bus) purgeChunks(bucket, nuid string) {
+	ctx, cancel := b.bounded(context.Background())
+	defer cancel()
+	stream, err := b.js.Stream(ctx, objects(bucket))
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(chunks(bucket, nuid)))
+	}
+	if err != nil {
+		b.log.Warn("bus: chunks of no object stay in the store", "error", err)
+	}
 }
 
 // GetObject reads a whole object; its digest is checked on the way. A name that
@@ -79,7 +185,9 @@ func (b *Bus) getObject(ctx context.Context, name string, size int64) ([]byte, e
 	return data, nil
 }
 
-// read reads an object of so many bytes, and not one more.
+// read reads an object of so many bytes, and not one more, into memory of that
+// size: what grows as it is filled is cleared and copied several times, which
+// takes longer than the transfer.
 func read(ctx context.Context, store jetstream.ObjectStore, name string, size uint64) ([]byte, error) {
 	object, err := store.Get(ctx, name)
 	if err != nil {
@@ -146,14 +254,14 @@ func (b *Bus) ListObjects(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// KeepObjects removes all objects except those named and ObjectRewardModel.
-func (b *Bus) KeepObjects(ctx context.Context, keep []string) error {
+// DropObjects removes the objects whose names drop picks.
+func (b *Bus) DropObjects(ctx context.Context, drop func(name string) bool) error {
 	names, err := b.ListObjects(ctx)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !slices.Contains(keep, name) {
+		if drop(name) {
 			if err := b.DeleteObject(ctx, name); err != nil {
 				return err
 			}
@@ -172,4 +280,11 @@ func objectError(operation, name string, err error) error {
 		return fmt.Errorf("%s object %s: %w: %w", operation, name, forager.ErrCorrupt, err)
 	}
 	return fmt.Errorf("%s object %s: %w", operation, name, err)
+}
+
+// Names of an object's parts in ADR-20.
+
+func chunks(bucket, nuid string) string { return "$O." + bucket + ".C." + nuid }
+func description(bucket, name string) string {
+	return "$O." + bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
 }

@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"encoding/base64"
 	"slices"
 	"strings"
 	"time"
@@ -160,21 +159,22 @@ func objects(bucket string) string { return "OBJ_" + bucket }
 
 // get reads and lists objects.
 func (n names) get(bucket string) ability {
-	chunks, meta := "$O."+bucket+".C.*", "$O."+bucket+".M.>"
+	parts, meta := chunks(bucket, "*"), "$O."+bucket+".M.>"
 	return ability{publish: []string{
 		api + "DIRECT.GET." + objects(bucket) + "." + meta,
-		api + "CONSUMER.CREATE." + objects(bucket) + ".*." + chunks, api + "CONSUMER.CREATE." + objects(bucket) + ".*." + meta,
+		api + "CONSUMER.CREATE." + objects(bucket) + ".*." + parts, api + "CONSUMER.CREATE." + objects(bucket) + ".*." + meta,
 		api + "CONSUMER.DELETE." + objects(bucket) + ".*", "$JS.FC." + objects(bucket) + ".>",
 	}}
 }
 
 // put stores and deletes the object of a name, "*" for any.
 func (n names) put(bucket, name string) ability {
+	meta := "$O." + bucket + ".M.*"
 	if name != "*" {
-		name = base64.URLEncoding.EncodeToString([]byte(name))
+		meta = description(bucket, name)
 	}
 	return ability{publish: []string{
-		"$O." + bucket + ".C.*", "$O." + bucket + ".M." + name, api + "STREAM.PURGE." + objects(bucket),
+		chunks(bucket, "*"), meta, api + "STREAM.PURGE." + objects(bucket),
 	}}
 }
 

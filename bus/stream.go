@@ -134,7 +134,8 @@ func (b *Bus) Fetch(ctx context.Context, s Stream, limit int, wait time.Duration
 }
 
 // collect gathers the answers to one request. The request ends by itself, at
-// the latest a second after its wait.
+// the latest a second after its wait. The server cannot be told that ctx ended
+// it: until then whatever still comes goes back at once, to somebody else.
 func (b *Bus) collect(ctx context.Context, batch jetstream.MessageBatch) ([]*Message, error) {
 	var messages []*Message
 	for {
@@ -158,6 +159,11 @@ func (b *Bus) collect(ctx context.Context, batch jetstream.MessageBatch) ([]*Mes
 				Data: msg.Data(), Sequence: meta.Sequence.Stream, Redelivered: int(meta.NumDelivered) - 1, bus: b, msg: msg,
 			})
 		case <-ctx.Done():
+			go func() { // ends with the request
+				for msg := range batch.Messages() {
+					_ = msg.Nak() // else it comes again after AckWait
+				}
+			}()
 			return messages, ctx.Err()
 		}
 	}
@@ -205,15 +211,14 @@ func streamInfo(stream jetstream.Stream) StreamInfo {
 	}
 }
 
-// PurgeStream removes every message of a stream, those being worked on included.
-// A resumed learner purges Credits before it issues its outstanding credits
-// anew.
-func (b *Bus) PurgeStream(ctx context.Context, s Stream) error {
+// PurgeStream removes the messages of a stream up to a sequence number, those
+// being worked on included; who holds one may still ack it.
+func (b *Bus) PurgeStream(ctx context.Context, s Stream, through uint64) error {
 	ctx, cancel := b.bounded(ctx)
 	defer cancel()
 	stream, err := b.js.Stream(ctx, b.names.stream(s))
 	if err == nil {
-		err = stream.Purge(ctx)
+		err = stream.Purge(ctx, jetstream.WithPurgeSequence(through+1))
 	}
 	if err != nil {
 		return fmt.Errorf("purge %s: %w", s, err)

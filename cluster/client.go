@@ -69,27 +69,6 @@ func (c *Client) RenewLease(ctx context.Context, lease Lease) (Lease, error) {
 	return *r.Lease, nil
 }
 
-// KeepLease renews a lease at each third of its TTL until ctx is done (nil) or
-// the lease is lost (forager.ErrFenced). Other errors are tried again: while
-// nobody else takes the lease, its holder may go on.
-func (c *Client) KeepLease(ctx context.Context, lease Lease) error {
-	tick := time.NewTicker(max(lease.TTL/3, time.Millisecond))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		attempt, cancel := context.WithTimeout(ctx, lease.TTL)
-		_, err := c.RenewLease(attempt, lease)
-		cancel()
-		if errors.Is(err, forager.ErrFenced) {
-			return err
-		}
-	}
-}
-
 // ReleaseLease frees the lease, so that the next learner need not wait. It
 // answers forager.ErrFenced when another has it already.
 func (c *Client) ReleaseLease(ctx context.Context, lease Lease) error {

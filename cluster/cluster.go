@@ -19,7 +19,8 @@ import (
 const (
 	leaderPoll   = 2 * time.Millisecond // how often a wait for a leader looks
 	houseEvery   = time.Second          // how often Run looks after this node
-	shutdownWait = 10 * time.Second     // for the Raft library to end its goroutines
+	answersWait  = 5 * time.Second      // for the Raft library to answer what it was asked, before it ends
+	shutdownWait = 10 * time.Second     // for it to end its goroutines
 	maxQuestions = 32                   // at a time; the library takes 64
 )
 
@@ -146,7 +147,7 @@ func (c *Cluster) end(n node) error {
 // shutdown stops Raft without handing the lead on, and leaves the files open.
 func (c *Cluster) shutdown() error {
 	close(c.closing)
-	patience, cancel := context.WithTimeout(context.Background(), 2*c.cfg.election()) // a leader that is cut off gives up by then
+	patience, cancel := context.WithTimeout(context.Background(), answersWait)
 	defer cancel()
 	for range maxQuestions {
 		select {

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,34 +75,6 @@ func TestThreeNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.agree()
-	})
-}
-
-// TestKeepLease: one learner keeps its lease for long, loses it when cut short.
-func TestKeepLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newGroup(t, 1, nil).only(0)
-		lease, _, err := c.AcquireLease(t.Context(), "a", 3*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		kept := make(chan error, 1)
-		go func() { kept <- c.KeepLease(ctx, lease) }()
-		time.Sleep(time.Minute)
-		if _, _, err := c.AcquireLease(t.Context(), "b", time.Second); !errors.Is(err, forager.ErrInUse) {
-			t.Fatalf("the lease was not kept: %v", err)
-		}
-		if _, _, err := c.AcquireLease(t.Context(), "a", 3*time.Second); err != nil { // the same holder, restarted
-			t.Fatal(err)
-		}
-		if err := <-kept; !errors.Is(err, forager.ErrFenced) {
-			t.Fatalf("a lost lease ended with %v", err)
-		}
-		cancel()
-		if err := c.KeepLease(ctx, lease); err != nil {
-			t.Fatalf("a cancelled wait ended with %v", err)
-		}
 	})
 }
 

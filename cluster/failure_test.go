@@ -190,17 +190,18 @@ func TestNewerProgram(t *testing.T) {
 func TestEntriesOfOtherPrograms(t *testing.T) {
 	for name, c := range map[string]struct {
 		data    string
+		refused error
 		unknown uint64
 		behind  bool
 	}{
-		"a newer one":       {`{"now":"2026-01-01T00:00:00Z","fly":{}}`, 1, true},
-		"no JSON":           {"\x00\x01", 1, false}, // nobody will ever read it
-		"a retired command": {`{"now":"2026-01-01T00:00:00Z","deregister":{"name":"n","instance":"i"},"unheard_of":1}`, 0, false},
+		"a newer one":       {`{"now":"2026-01-01T00:00:00Z","fly":{}}`, forager.ErrSchema, 1, true},
+		"no JSON":           {"\x00\x01", forager.ErrSchema, 1, false}, // nobody will ever read it
+		"a retired command": {`{"now":"2026-01-01T00:00:00Z","deregister":{"name":"n","instance":"i"},"unheard_of":1}`, nil, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := fsm{log: slog.New(slog.DiscardHandler)}
 			o, ok := f.Apply(&raft.Log{Index: 7, Term: 2, Data: []byte(c.data)}).(outcome)
-			if !ok || !errors.Is(o.err, forager.ErrSchema) || f.unknown.Load() != c.unknown || f.behind() != c.behind {
+			if !ok || !errors.Is(o.err, c.refused) || f.unknown.Load() != c.unknown || f.behind() != c.behind {
 				t.Errorf("outcome %v, unknown %d, behind %v", o.err, f.unknown.Load(), f.behind())
 			}
 		})

@@ -128,19 +128,28 @@ func (s *snapshot) Release() {}
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer func() { _ = r.Close() }()
 	s, err := readSnapshot(r)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refused = err
+	install := f.replace(s.State, err)
 	if err != nil {
 		f.unknown.Add(1)
 		f.log.Error("raft snapshot is not understood: it stays where it is", "error", err)
 		return err
 	}
-	f.state, f.newer = s.State, false
-	if f.install != nil {
-		return f.install()
+	if install != nil {
+		return install() // writes to disk: not under the lock
 	}
 	return nil
+}
+
+// replace takes over the state of a snapshot unless it could not be read, and
+// gives what is to be called then.
+func (f *fsm) replace(s State, unread error) (install func() error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refused = unread
+	if unread == nil {
+		f.state, f.newer = s, false
+	}
+	return f.install
 }
 
 // onInstall has a function called after each restore that follows.

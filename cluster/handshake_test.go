@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -15,7 +16,7 @@ import (
 )
 
 // testLayer is a node's end of connections, without Raft.
-func testLayer(t *testing.T, who identity, log io.Writer) *layer {
+func testLayer(t *testing.T, who identity, log io.Writer, security ...*tls.Config) *layer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -24,6 +25,9 @@ func testLayer(t *testing.T, who identity, log io.Writer) *layer {
 	l := &layer{
 		identity: who, advertised: listener.Addr().String(), listener: listener, now: time.Now,
 		log: slog.New(slog.NewTextHandler(log, nil)),
+	}
+	for _, config := range security {
+		l.security = config
 	}
 	l.start()
 	t.Cleanup(func() { _ = l.Close() })
@@ -207,18 +211,15 @@ func TestStrangers(t *testing.T) {
 // TestOneSideSpeaksTLS: both sides are told.
 func TestOneSideSpeaksTLS(t *testing.T) {
 	security := newAuthority(t).mutual(time.Now().Add(time.Hour))
-	for name, secured := range map[string]int{"the dialler": 0, "the acceptor": 1} {
+	for name, config := range map[string][2]*tls.Config{"the dialler": {security, nil}, "the acceptor": {nil, security}} {
 		t.Run(name, func(t *testing.T) {
-			layers := []*layer{
-				testLayer(t, identity{"run", "b", "b"}, io.Discard).at("a"),
-				testLayer(t, identity{"run", "a", "a"}, io.Discard),
-			}
-			layers[secured].security = security
-			if _, _, err := talk(t, layers[0], layers[1]); err == nil || !strings.Contains(err.Error(), "one side speaks TLS and the other does not") {
+			dialler := testLayer(t, identity{"run", "b", "b"}, io.Discard, config[0]).at("a")
+			acceptor := testLayer(t, identity{"run", "a", "a"}, io.Discard, config[1])
+			if _, _, err := talk(t, dialler, acceptor); err == nil || !strings.Contains(err.Error(), "one side speaks TLS and the other does not") {
 				t.Fatalf("got %v", err)
 			}
-			if n := layers[1].refused[refusedSecurity].Load(); n != 1 {
-				t.Errorf("%d refusals for security, %d in all", n, layers[1].refusals())
+			if n := acceptor.refused[refusedSecurity].Load(); n != 1 {
+				t.Errorf("%d refusals for security, %d in all", n, acceptor.refusals())
 			}
 		})
 	}
@@ -228,15 +229,15 @@ func TestOneSideSpeaksTLS(t *testing.T) {
 // leaves nothing behind.
 func TestWrongAuthority(t *testing.T) {
 	until := time.Now().Add(time.Hour)
-	a := testLayer(t, identity{"run", "a", "a"}, io.Discard)
-	a.security = newAuthority(t).mutual(until)
-	b := testLayer(t, identity{"run", "b", "b"}, io.Discard).at("a")
-	b.security = newAuthority(t).mutual(until)
+	ours, theirs := newAuthority(t).mutual(until), newAuthority(t).mutual(until)
+	a := testLayer(t, identity{"run", "a", "a"}, io.Discard, ours)
+	b := testLayer(t, identity{"run", "b", "b"}, io.Discard, theirs).at("a")
 	if _, _, err := talk(t, b, a); err == nil || !strings.Contains(err.Error(), "certificate is not accepted") {
 		t.Fatalf("got %v", err)
 	}
-	b.security = b.security.Clone()
-	b.security.RootCAs = a.security.RootCAs // it accepts the other one, and is refused
+	trusting := theirs.Clone()
+	trusting.RootCAs = ours.RootCAs // it accepts the other one, and is refused
+	b = testLayer(t, identity{"run", "b", "b"}, io.Discard, trusting).at("a")
 	if _, _, err := talk(t, b, a); err == nil || !strings.Contains(err.Error(), "the other side refuses the connection") {
 		t.Fatalf("got %v", err)
 	}

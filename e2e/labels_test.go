@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -23,15 +22,13 @@ import (
 	"github.com/forager-rl/forager/rewardsrv/judge/judgetest"
 )
 
-var full = flag.Bool("full", false, "measure with the full numbers of the documents")
-
 // TestLabelsPaidOnce labels 20 digests of each step with two reward servers in
 // processes of their own. One is killed while it works and started again. Every
 // step must have one paid label, and the judge must have been asked once for each,
 // and again only for what was in flight at the kill: asked, or answered and not yet
 // on the stream.
 //
-//	go test -tags e2e -run LabelsPaidOnce -full -v ./e2e    # 100,000 digests of 5,000 steps
+//	go test -tags e2e -run LabelsPaidOnce ./e2e -v -full    # 100,000 digests of 5,000 steps
 func TestLabelsPaidOnce(t *testing.T) {
 	const inFlight, rounds = 64, 20
 	steps := 400

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/forager-rl/forager"
 )
 
 // Config sets the step loop. Algorithms have their own.
@@ -47,7 +49,7 @@ type Config struct {
 	// WarmupSteps raises the learning rate linearly from 0 over this many steps.
 	WarmupSteps uint64 `mapstructure:"warmup_steps"`
 	// Decay is the shape of the learning rate after the warm-up: constant, linear
-	// or cosine, reaching FinalLearningRate at the last step.
+	// or cosine, reaching FinalLearningRate one step after the last.
 	Decay string `mapstructure:"decay"`
 	// FinalLearningRate is where a linear or cosine decay ends.
 	FinalLearningRate float64 `mapstructure:"final_learning_rate"`
@@ -94,7 +96,7 @@ func (c Config) Validate() error {
 	check(c.Steps >= 1, "steps is %d, want at least 1", c.Steps)
 	check(c.TimeLimit >= 0, "time_limit is %s, want 0 or more", c.TimeLimit)
 	check(c.GroupsPerStep >= 1, "groups_per_step is %d, want at least 1", c.GroupsPerStep)
-	check(c.GroupSize >= 1, "group_size is %d, want at least 1", c.GroupSize)
+	check(c.GroupSize >= 1 && c.GroupSize <= forager.MaxGroupSize, "group_size is %d, want 1 to %d", c.GroupSize, forager.MaxGroupSize)
 	check(c.Lag >= 0, "lag is %d, want 0 or more", c.Lag)
 	check(c.MaxStaleness == 0 || c.MaxStaleness >= c.Lag, "max_staleness is %d, want 0 (no limit) or at least lag, %d", c.MaxStaleness, c.Lag)
 	check(c.MaxGroupsPerStep >= c.GroupsPerStep, "max_groups_per_step is %d, want at least groups_per_step, %d", c.MaxGroupsPerStep, c.GroupsPerStep)

@@ -47,8 +47,22 @@ type Drop struct {
 	Reason string // such as "stale" or "evicted"
 }
 
+// Lease is the learner's right to act, which another may have taken while this
+// one was paused or cut off.
+type Lease interface {
+	// Hold is asked right before everything that others see. It returns nil when
+	// nobody else can have the lease at this moment, forager.ErrFenced when
+	// another learner has taken over, and other errors when that cannot be found
+	// out now.
+	Hold(ctx context.Context) error
+}
+
 // Credits hands credits to actors. Issuing one twice is harmless.
 type Credits interface {
+	// Withdraw takes back the credits of earlier learners, before this one issues
+	// any. held is asked once it is settled which ones these are, and right
+	// before they go; its error is returned.
+	Withdraw(ctx context.Context, held func() error) error
 	// Issue returns forager.ErrFull when actors have enough to do.
 	Issue(ctx context.Context, credit forager.Credit) error
 }
@@ -66,8 +80,12 @@ type Publisher interface {
 // Checkpointer makes weights, optimiser and state durable, atomically.
 type Checkpointer interface {
 	// Save replaces an earlier checkpoint of the same step. When it fails the
-	// earlier ones are whole.
-	Save(ctx context.Context, state State) error
+	// earlier ones are whole. held is asked right before each change that others
+	// see; its error is returned.
+	Save(state State, held func() error) error
+	// Record has everybody agree that the checkpoint saved last is the newest. It
+	// returns forager.ErrFenced when another learner has taken over.
+	Record(ctx context.Context) error
 }
 
 // Reporter is told about every finished step.
@@ -94,6 +112,7 @@ type Deps struct {
 	Reward      func(r *forager.Rollout, step uint64) Reward // step counts from 0
 	Tasks       TaskStream
 	Source      Source
+	Lease       Lease // of Epoch
 	Credits     Credits
 	Publisher   Publisher
 	Checkpoints Checkpointer
@@ -109,8 +128,8 @@ func (d *Deps) validate() error {
 		return errors.New("learner: no run id")
 	case d.Model == nil || d.Algorithm == nil || d.Reward == nil || d.Tasks == nil:
 		return errors.New("learner: model, algorithm, reward and tasks are required")
-	case d.Source == nil || d.Credits == nil || d.Publisher == nil || d.Checkpoints == nil || d.Reporter == nil:
-		return errors.New("learner: source, credits, publisher, checkpoints and reporter are required")
+	case d.Source == nil || d.Lease == nil || d.Credits == nil || d.Publisher == nil || d.Checkpoints == nil || d.Reporter == nil:
+		return errors.New("learner: source, lease, credits, publisher, checkpoints and reporter are required")
 	case d.Logger == nil || d.Clock == nil:
 		return errors.New("learner: logger and clock are required")
 	case d.Algorithm.NeedsReference() && d.Reference == nil:

@@ -187,7 +187,7 @@ func (l *Learner) topUp(ctx context.Context) error {
 	}
 	for len(l.unsent) > 0 {
 		index := l.unsent[0]
-		err := l.retry(ctx, "issue credit", func() error { return l.Credits.Issue(ctx, l.credit(index)) })
+		err := l.act(ctx, "issue credit", func() error { return l.Credits.Issue(ctx, l.credit(index)) })
 		if errors.Is(err, forager.ErrFull) {
 			return nil // actors have enough to do; the rest follows later
 		}

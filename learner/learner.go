@@ -20,7 +20,7 @@ type Learner struct {
 	config Config
 	state  State
 
-	saved        uint64          // step of the last durable checkpoint
+	saved        State           // of the last durable checkpoint
 	unsent       []uint64        // credits that are open but not with the actors yet
 	held         map[uint64]bool // groups beyond Budget.Issued that replay has already
 	gone         map[uint64]bool // groups beyond Budget.Issued that replay never offers again
@@ -38,7 +38,7 @@ func New(config Config, deps Deps) (*Learner, error) {
 			return nil, err
 		}
 		l.state = deps.Resume.clone()
-		l.saved = l.state.Step
+		l.saved = l.state.clone()
 	}
 	return l, nil
 }
@@ -55,7 +55,8 @@ func (l *Learner) Finished() bool {
 
 // Run trains until the steps are done, the time limit is reached, or ctx is
 // cancelled; all three give nil, and leave a checkpoint of the last step. It
-// returns forager.ErrFenced, wrapped, when another learner has taken over.
+// returns forager.ErrFenced, wrapped, when another learner has taken over; from
+// that moment on it does nothing that others see.
 func (l *Learner) Run(ctx context.Context) error {
 	begun, before := l.Clock(), l.state.Elapsed
 	defer func() { l.state.Elapsed = before + l.Clock().Sub(begun) }()
@@ -76,14 +77,21 @@ func (l *Learner) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("learner step %d: %w", l.state.Step+1, err)
 	}
-	if l.state.Step > l.saved {
-		last, cancel := l.finishing(ctx)
-		defer cancel()
+	last, cancel := l.finishing(ctx)
+	defer cancel()
+	switch {
+	case l.state.Step > l.saved.Step:
 		l.state.Elapsed = before + l.Clock().Sub(begun)
 		if err := l.checkpoint(last); err != nil {
 			return err
 		}
 		return l.commit(last)
+	case gathering.Err() != nil && ctx.Err() == nil && l.saved.Elapsed < l.config.TimeLimit:
+		// Time was up within a step. The checkpoint must say so, or whoever loads
+		// it would go on; what was gathered in vain is no part of it.
+		l.state = l.saved.clone()
+		l.state.Elapsed = max(l.config.TimeLimit, before+l.Clock().Sub(begun))
+		return l.checkpoint(last)
 	}
 	return nil
 }
@@ -97,6 +105,13 @@ func (l *Learner) start(ctx context.Context) error {
 	err := l.retry(ctx, "begin with replay", func() (err error) {
 		inventory, err = l.Source.Begin(ctx, l.state.Budget.Oldest())
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	// What earlier learners issued is issued anew below, or by nobody.
+	err = l.retry(ctx, "withdraw old credits", func() error {
+		return l.Credits.Withdraw(ctx, func() error { return l.hold(ctx) })
 	})
 	if err != nil {
 		return err
@@ -218,22 +233,32 @@ func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Durat
 	metrics.CheckpointSeconds = saved.Sub(trained).Seconds()
 	metrics.PublishSeconds = done.Sub(saved).Seconds()
 	metrics = metrics.ending(done.Sub(begun), elapsed())
+	if err := l.hold(last); err != nil {
+		return err
+	}
 	l.Reporter.Step(metrics)
 	return nil
 }
 
+// checkpoint makes the state durable and known. Only then may it be published or
+// committed: a successor resumes from what is known.
 func (l *Learner) checkpoint(ctx context.Context) error {
-	if err := l.Checkpoints.Save(ctx, l.state.clone()); err != nil {
+	saved := l.state.clone()
+	err := l.Checkpoints.Save(saved, func() error { return l.hold(ctx) })
+	if err == nil {
+		err = l.act(ctx, "record", func() error { return l.Checkpoints.Record(ctx) })
+	}
+	if err != nil {
 		return fmt.Errorf("checkpoint of step %d: %w", l.state.Step, err)
 	}
-	l.saved = l.state.Step
+	l.saved = saved
 	return nil
 }
 
 // publish is repeated until it succeeds. An attempt whose answer was lost makes
 // the next one stale, which is as good as done.
 func (l *Learner) publish(ctx context.Context) error {
-	err := l.retry(ctx, "publish", func() error {
+	err := l.act(ctx, "publish", func() error {
 		err := l.Publisher.Publish(ctx, l.state.Version, l.state.Step)
 		if !errors.Is(err, forager.ErrStale) {
 			return err
@@ -255,52 +280,11 @@ func (l *Learner) commit(ctx context.Context) error {
 	if len(l.state.Consumed) == 0 {
 		return nil
 	}
-	err := l.retry(ctx, "commit to replay", func() error { return l.Source.Commit(ctx, l.state.Consumed) })
+	err := l.act(ctx, "commit to replay", func() error { return l.Source.Commit(ctx, l.state.Consumed) })
 	if err == nil {
-		l.state.Consumed = nil
+		l.state.Consumed, l.saved.Consumed = nil, nil
 	}
 	return err
-}
-
-// finishing is a context for what must be done even though ctx may be over.
-func (l *Learner) finishing(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), l.config.RetryTimeout)
-}
-
-// retry repeats a call to another process until it works, with pauses of 0.1 to
-// 5 s, and gives up after RetryTimeout or on an error that does not heal.
-func (l *Learner) retry(ctx context.Context, what string, call func() error) error {
-	begun := l.Clock()
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := call()
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
-		case permanent(err):
-			return fmt.Errorf("%s: %w", what, err)
-		case l.Clock().Sub(begun) >= l.config.RetryTimeout:
-			return fmt.Errorf("%s: given up after %s: %w", what, l.config.RetryTimeout, err)
-		}
-		l.Logger.Warn("retry", "call", what, "pause", pause, "error", err)
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
-	}
-}
-
-// permanent errors are decisions of the other side; asking again is no use.
-func permanent(err error) bool {
-	for _, decided := range []error{forager.ErrFenced, forager.ErrFull, forager.ErrStale, forager.ErrSchema, forager.ErrCorrupt, forager.ErrArchitecture} {
-		if errors.Is(err, decided) {
-			return true
-		}
-	}
-	return false
 }
 
 func set(indexes []uint64) map[uint64]bool {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -236,6 +238,29 @@ func TestFencedLearnerStops(t *testing.T) {
 	}
 }
 
+// TestLostLeaseEndsAllEffects takes the lease away at each moment at which the
+// learner asks for it: from then on it does nothing that others see.
+func TestLostLeaseEndsAllEffects(t *testing.T) {
+	config := testConfig()
+	config.Steps, config.CheckpointEvery = 3, 2
+	whole := newWorld()
+	run(t, whole, config)
+	for at := 1; at <= whole.holds; at++ {
+		w := newWorld()
+		w.lostAt = at
+		l, err := w.learner(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Run(t.Context()); !errors.Is(err, forager.ErrFenced) {
+			t.Errorf("lost at question %d of %d: got %v", at, whole.holds, err)
+		}
+		if len(w.late) > 0 {
+			t.Errorf("lost at question %d of %d: afterwards %v", at, whole.holds, w.late)
+		}
+	}
+}
+
 type fenced struct{ *world }
 
 func (fenced) Publish(context.Context, forager.Version, uint64) error {
@@ -310,6 +335,24 @@ func TestTimeLimitCountsEarlierSessions(t *testing.T) {
 	}
 }
 
+// TestTimeIsUpWithinAStep: the checkpoint of a run that is over says so, and
+// what was gathered in vain is offered again.
+func TestTimeIsUpWithinAStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, config := newWorld(), testConfig()
+		config.Steps, config.TimeLimit = 1<<20, 50*time.Second
+		w.tick = 4 * time.Second // more than one sample makes a step
+		l := run(t, w, config)
+		if w.state.Elapsed < config.TimeLimit || w.state.Step != uint64(len(w.steps)) || w.state.Step == 0 {
+			t.Fatalf("the checkpoint is of step %d after %v, %d are reported", w.state.Step, w.state.Elapsed, len(w.steps))
+		}
+		again := run(t, w, config)
+		if again.state.Step != l.state.Step {
+			t.Fatalf("a run that was over went on to step %d", again.state.Step)
+		}
+	})
+}
+
 func TestBudgetAddsUp(t *testing.T) {
 	f := func(t *testing.T, ops []byte) {
 		var b Budget
@@ -376,12 +419,26 @@ func TestTasksVisitEachOncePerEpoch(t *testing.T) {
 func TestLearningRateSchedule(t *testing.T) {
 	c := Config{Steps: 11, WarmupSteps: 1, LearningRate: 1, FinalLearningRate: 0.1}
 	for decay, want := range map[string][3]float64{
-		DecayConstant: {0.5, 1, 1}, DecayLinear: {0.5, 1, 0.1}, DecayCosine: {0.5, 1, 0.1},
+		DecayConstant: {0.5, 1, 1}, DecayLinear: {0.5, 1, 0.19}, DecayCosine: {0.5, 1, 0.1 + 0.45*(1-math.Cos(math.Pi/10))},
 	} {
 		c.Decay = decay
 		for i, step := range []uint64{0, 1, 10} {
 			if got := c.learningRate(step); got < want[i]-1e-9 || got > want[i]+1e-9 {
 				t.Errorf("%s: rate of step %d is %v, want %v", decay, step, got, want[i])
+			}
+		}
+	}
+}
+
+// TestLastStepLearns: a decay to 0 leaves something for every step.
+func TestLastStepLearns(t *testing.T) {
+	for _, decay := range []string{DecayLinear, DecayCosine} {
+		for _, warmup := range []uint64{0, 1, 2, 3, 4} {
+			c := Config{Steps: 3, WarmupSteps: warmup, LearningRate: 1, Decay: decay}
+			for step := range c.Steps {
+				if got := c.learningRate(step); got <= 0 || got > 1 {
+					t.Errorf("%s after %d steps of warm-up: rate of step %d is %v", decay, warmup, step, got)
+				}
 			}
 		}
 	}

@@ -128,8 +128,11 @@ type world struct {
 	lose          func(index uint64) bool // credits that vanish the first time
 	fail          func(index uint64) bool // groups whose environment failed
 	stale         func(index uint64) bool // groups that replay drops
-	lost          map[uint64]bool
-	full          int // issues to be refused
+	vanished      map[uint64]bool
+	full          int           // issues to be refused
+	holds, lostAt int           // questions about the lease; the one from which it is lost, 0 never
+	late          []string      // what was done after that
+	tick          time.Duration // that a sample takes, in a bubble; 0: none, and time stands still
 	maxOpen       int
 	now           time.Time
 }
@@ -137,7 +140,7 @@ type world struct {
 func newWorld() *world {
 	return &world{
 		seen: map[uint64]bool{}, leased: map[uint64]bool{}, gone: map[uint64]bool{},
-		learnt: map[uint64]int{}, lost: map[uint64]bool{}, now: time.Unix(1e9, 0),
+		learnt: map[uint64]int{}, vanished: map[uint64]bool{}, now: time.Unix(1e9, 0),
 	}
 }
 
@@ -163,14 +166,47 @@ func (w *world) learner(config Config) (*Learner, error) {
 			v, ok := r.Rewards["em"]
 			return Reward{Value: v, Known: ok}
 		},
-		Tasks: tasks, Source: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
+		Tasks: tasks, Source: w, Lease: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
 		Resume: w.state, Logger: slog.New(slog.DiscardHandler),
-		Clock: func() time.Time { return w.now },
+		Clock: w.clock,
 	})
 }
 
+// clock stands still unless sampling takes time.
+func (w *world) clock() time.Time {
+	if w.tick > 0 {
+		return time.Now()
+	}
+	return w.now
+}
+
+func (w *world) Hold(context.Context) error {
+	w.holds++
+	if w.lost() {
+		return forager.ErrFenced
+	}
+	return nil
+}
+
+func (w *world) lost() bool { return w.lostAt > 0 && w.holds >= w.lostAt }
+
+// effect is a call that others see.
+func (w *world) effect(what string) error {
+	if w.lost() {
+		w.late = append(w.late, what)
+	}
+	return w.call()
+}
+
+func (w *world) Withdraw(_ context.Context, held func() error) error {
+	if err := held(); err != nil {
+		return err
+	}
+	return w.effect("withdraw")
+}
+
 func (w *world) Issue(_ context.Context, c forager.Credit) error {
-	if err := w.call(); err != nil {
+	if err := w.effect("issue"); err != nil {
 		return err
 	}
 	if w.full > 0 {
@@ -178,8 +214,8 @@ func (w *world) Issue(_ context.Context, c forager.Credit) error {
 		return forager.ErrFull
 	}
 	w.issued = append(w.issued, c.Index)
-	if w.lose != nil && w.lose(c.Index) && !w.lost[c.Index] {
-		w.lost[c.Index] = true
+	if w.lose != nil && w.lose(c.Index) && !w.vanished[c.Index] {
+		w.vanished[c.Index] = true
 		return nil
 	}
 	if !w.seen[c.Index] {
@@ -243,6 +279,7 @@ func (w *world) Sample(_ context.Context, r Request) (Sample, error) {
 	if err := w.call(); err != nil {
 		return Sample{}, err
 	}
+	time.Sleep(w.tick)
 	w.maxOpen = max(w.maxOpen, len(w.table)-len(w.leased))
 	var s Sample
 	for _, g := range w.table {
@@ -266,7 +303,7 @@ func (w *world) Sample(_ context.Context, r Request) (Sample, error) {
 }
 
 func (w *world) Commit(_ context.Context, groups []uint64) error {
-	if err := w.call(); err != nil {
+	if err := w.effect("commit"); err != nil {
 		return err
 	}
 	for _, index := range groups {
@@ -285,7 +322,7 @@ func (w *world) Published(context.Context) (forager.Version, bool, error) {
 }
 
 func (w *world) Publish(_ context.Context, v forager.Version, _ uint64) error {
-	if err := w.call(); err != nil {
+	if err := w.effect("publish"); err != nil {
 		return err
 	}
 	if w.any && v <= w.published {
@@ -296,12 +333,22 @@ func (w *world) Publish(_ context.Context, v forager.Version, _ uint64) error {
 	return nil
 }
 
-func (w *world) Save(_ context.Context, s State) error {
-	if err := w.call(); err != nil {
+func (w *world) Save(s State, held func() error) error {
+	if err := held(); err != nil {
+		return err
+	}
+	if err := w.effect("save"); err != nil {
 		return err
 	}
 	w.state, w.theta = &s, w.model.theta
 	return nil
 }
 
-func (w *world) Step(m StepMetrics) { w.steps = append(w.steps, m) }
+func (w *world) Record(context.Context) error { return w.effect("record") }
+
+func (w *world) Step(m StepMetrics) {
+	if w.lost() {
+		w.late = append(w.late, "report")
+	}
+	w.steps = append(w.steps, m)
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -37,33 +36,29 @@ type checkpointer struct {
 	epoch       uint64
 	trainer     *lm.Trainer
 	language    language
-	logger      *slog.Logger
+	saved       cluster.Checkpoint // last
 }
 
 const stateFile = "state.json"
 
-// Save writes the checkpoint and records it with the cluster.
-func (c *checkpointer) Save(ctx context.Context, state learner.State) error {
+// Save writes the checkpoint.
+func (c *checkpointer) Save(state learner.State, held func() error) error {
 	saved, err := c.checkpoints.Save(state.Step, func(dir string) error {
 		return errors.Join(
 			c.trainer.Save(dir),
 			c.language.save(dir),
 			writeJSON(filepath.Join(dir, stateFile), state),
 		)
-	})
-	if err != nil {
-		return err
+	}, held)
+	if err == nil {
+		c.saved = cluster.Checkpoint{Step: saved.Step, Version: state.Version, Path: filepath.Base(saved.Dir), Digest: saved.Digest}
 	}
-	err = c.cluster.AddCheckpoint(ctx, c.epoch, cluster.Checkpoint{
-		Step: saved.Step, Version: state.Version, Path: filepath.Base(saved.Dir), Digest: saved.Digest,
-	})
-	if errors.Is(err, forager.ErrFenced) {
-		return err
-	}
-	if err != nil {
-		c.logger.Warn("the cluster does not know the newest checkpoint", "step", state.Step, "error", err)
-	}
-	return nil
+	return err
+}
+
+// Record puts the checkpoint on record with the cluster.
+func (c *checkpointer) Record(ctx context.Context) error {
+	return c.cluster.AddCheckpoint(ctx, c.epoch, c.saved)
 }
 
 func writeJSON(path string, value any) error {
@@ -91,10 +86,29 @@ func restore(dir string, base *lm.Model, cfg lm.TrainerConfig) (*lm.Trainer, *le
 	return trainer, &state, nil
 }
 
+// recorded are the names of the checkpoints that are on record with the cluster,
+// oldest first.
+func (p *process) recorded(ctx context.Context) ([]string, error) {
+	var names []string
+	err := retryUntil(ctx, "ask the cluster for checkpoints", p.cfg.Admin.StartTimeout, func(ctx context.Context) error {
+		state, err := p.cluster.State(ctx)
+		names = nil
+		for _, c := range state.Checkpoints {
+			names = append(names, c.Path)
+		}
+		return err
+	})
+	return names, err
+}
+
 // resume restores the newest complete checkpoint, or starts with the initial
 // policy when there is none.
-func (p *process) resume(checkpoints *rundir.Checkpoints, initial *lm.Model) (*lm.Trainer, *learner.State, error) {
-	latest, err := checkpoints.Latest()
+func (p *process) resume(ctx context.Context, checkpoints *rundir.Checkpoints, initial *lm.Model) (*lm.Trainer, *learner.State, error) {
+	recorded, err := p.recorded(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	latest, err := checkpoints.Latest(recorded...)
 	if errors.Is(err, forager.ErrNotFound) {
 		if p.cfg.Trainer.LoRA.Rank == 0 {
 			initial = initial.Clone() // which training overwrites

@@ -134,6 +134,10 @@ func (c *Config) validateTraining() error {
 type ActorConfig struct {
 	// Count is the number of actors in this process; 0 means one per core.
 	Count int `mapstructure:"count"`
+	// WeightsDir is a folder that the actor processes of a host share, such as a
+	// volume of its containers: each policy version is fetched once for all of
+	// them. Empty: every process fetches for itself.
+	WeightsDir string `mapstructure:"weights_dir"`
 
 	actor.Config `mapstructure:",squash"`
 }
@@ -246,6 +250,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Run.KeepCheckpoints < 1 {
 		check("run", fmt.Errorf("keep_checkpoints is %d, want at least 1", c.Run.KeepCheckpoints))
+	}
+	if c.Actor.DrainTimeout >= c.Admin.StopTimeout {
+		check("actor", fmt.Errorf("drain_timeout is %v, which admin.stop_timeout, %v, would cut short", c.Actor.DrainTimeout, c.Admin.StopTimeout))
 	}
 	if c.Actor.Count < 0 {
 		check("actor", fmt.Errorf("count is %d, want 0 or more", c.Actor.Count))

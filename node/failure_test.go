@@ -114,7 +114,7 @@ func TestResumeIsGuarded(t *testing.T) {
 	refuse(t, other, first.Dir, cluster.ErrOtherRun)
 
 	checkpoints := filepath.Join(first.Dir, "checkpoints")
-	newest := filepath.Join(checkpoints, "step-00000002")
+	newest := filepath.Join(checkpoints, "step-00000002-e1")
 	weights := filepath.Join(newest, "model.safetensors")
 	data, err := os.ReadFile(weights)
 	if err != nil {

@@ -54,7 +54,7 @@ func ReadLabels(ctx context.Context, cfg Config, o LabelsOptions, use func(forag
 	if err != nil {
 		return err
 	}
-	err = annotations{b}.Each(ctx, use)
+	err = annotations{b, unreadable{logger: o.Logger}}.Each(ctx, use)
 	return errors.Join(err, b.Close())
 }
 

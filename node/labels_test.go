@@ -48,7 +48,7 @@ func TestReadLabels(t *testing.T) {
 		{RolloutID: "laos-1", Source: "helpful", Value: &value, Key: "k", Time: time.UnixMicro(5).UTC()},
 		{RolloutID: "laos-2", Source: "helpful", Key: "l", Time: time.UnixMicro(6).UTC()},
 	}
-	if err := (labelStream{b}).Publish(t.Context(), want); err != nil {
+	if err := (labelStream{bus: b}).Publish(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
 	for _, state := range []string{"running", "ended"} {

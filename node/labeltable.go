@@ -43,8 +43,8 @@ func newLabelTable(source string) *labelTable {
 }
 
 // follow takes in the labels of the run until ctx is done.
-func (t *labelTable) follow(ctx context.Context, b *bus.Bus) error {
-	return annotations{b}.Follow(ctx, func(list []forager.Annotation) error {
+func (t *labelTable) follow(ctx context.Context, b *bus.Bus, u unreadable) error {
+	return annotations{b, u}.Follow(ctx, func(list []forager.Annotation) error {
 		for i := range list {
 			t.add(&list[i])
 		}

@@ -3,30 +3,21 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/cluster"
-	"github.com/forager-rl/forager/learner"
-	"github.com/forager-rl/forager/learner/grpo"
-	"github.com/forager-rl/forager/policy/lm"
-	"github.com/forager-rl/forager/replay"
-	"github.com/forager-rl/forager/reward"
-	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
 )
 
-// startingPolicy is the folder in a run directory that keeps the policy that
-// the run started from: the reference of the divergence term and the first row
-// of the report.
-const startingPolicy = "policy"
+// standByPoll is how often a learner that stands by looks at the lease.
+const standByPoll = 500 * time.Millisecond
 
-// learn takes the lease and trains until the run is finished or ctx is done. It
-// reports whether the run is finished. started, which may be nil, is called
+// learn stands by until this process has the lease, and trains until the run is
+// finished or ctx is done. A learner that loses its lease stands by again. It
+// reports whether the run is finished. started, which may be nil, is called once,
 // when the learner is about to step.
 func (p *process) learn(ctx context.Context, started func(context.Context) error) (finished bool, err error) {
-	running := context.WithoutCancel(ctx)
 	over := p.condition.wait(forager.RoleLearner, waitCluster)
 	err = p.awaitCluster(ctx)
 	over()
@@ -34,223 +25,156 @@ func (p *process) learn(ctx context.Context, started func(context.Context) error
 		return false, err
 	}
 	p.condition.rise(forager.RoleLearner)
-	lease, err := p.acquire(ctx)
+	kit, err := p.newKit()
 	if err != nil {
 		return false, err
 	}
-	s, err := p.newSession(lease.Epoch)
-	if err != nil {
-		return false, errors.Join(err, p.cluster.ReleaseLease(running, lease))
+	defer kit.close()
+	begin := func(ctx context.Context) error {
+		if started == nil {
+			return nil
+		}
+		call := started
+		started = nil
+		return call(ctx)
 	}
-	defer s.close()
+	for {
+		tenure, err := p.standBy(ctx)
+		if err != nil {
+			return false, err
+		}
+		finished, err := p.lead(ctx, kit, tenure, begin)
+		if ctx.Err() != nil || !errors.Is(err, forager.ErrFenced) {
+			return finished, err
+		}
+		p.observer.notice("the lease of epoch %d is lost, this learner stands by: %v", tenure.Epoch(), err)
+		if !sleep(ctx, standByPoll) {
+			return false, ctx.Err()
+		}
+	}
+}
 
+// lead trains under a lease. It returns forager.ErrFenced when another learner
+// has taken over.
+func (p *process) lead(ctx context.Context, kit *kit, tenure *cluster.Tenure, begin func(context.Context) error) (finished bool, err error) {
 	leased, lost := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer p.learning.begin(lease.Epoch)()
+	defer p.learning.begin(tenure.Epoch())()
 	watching.Go(func() { p.signals.run(leased) })
-	if s.watch != nil {
-		watching.Go(func() {
-			if err := s.watch(leased); err != nil && leased.Err() == nil {
-				p.logger.Error("learning goes on with the intrinsic rewards known so far", "error", err)
-			}
-		})
-	}
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
-		if err := p.cluster.KeepLease(leased, lease); err != nil {
-			lost(err)
-		}
-	}()
+	var s *session
 	defer func() {
 		lost(nil)
-		<-kept
-		if released := p.release(running, lease); released != nil && !errors.Is(released, forager.ErrFenced) {
+		watching.Wait()
+		if released := p.release(ctx, tenure); released != nil && !errors.Is(released, forager.ErrFenced) {
 			p.logger.Warn("the lease was not given back and will run out", "error", released)
 		}
+		if s != nil {
+			s.close()
+		}
 	}()
-	go func() { // a role that fails ends the learner too
+	watching.Go(func() { // from now on: loading may take longer than the lease
+		if err := tenure.Keep(leased); err != nil {
+			lost(err)
+		}
+	})
+	watching.Go(func() { // a role that fails ends the learner too
 		select {
 		case failed := <-p.group.failed:
 			lost(failed)
 		case <-leased.Done():
 		}
-	}()
-	if started != nil {
-		if err := started(leased); err != nil {
-			return false, err
+	})
+	if s, err = p.newSession(leased, kit, tenure); err == nil {
+		if s.watch != nil {
+			watching.Go(func() {
+				if err := s.watch(leased); err != nil && leased.Err() == nil {
+					p.logger.Error("learning goes on with the intrinsic rewards known so far", "error", err)
+				}
+			})
+		}
+		if err = begin(leased); err == nil {
+			err = s.learner.Run(leased)
 		}
 	}
-	if err := s.learner.Run(leased); err != nil {
+	switch {
+	case leased.Err() != nil && ctx.Err() == nil:
+		return false, context.Cause(leased)
+	case err != nil:
 		return false, err
-	}
-	if cause := context.Cause(leased); leased.Err() != nil && ctx.Err() == nil && !errors.Is(cause, context.Canceled) {
-		return false, cause
 	}
 	return s.learner.Finished(), nil
 }
 
-func (p *process) release(ctx context.Context, lease cluster.Lease) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// release gives the lease back, also after ctx is done.
+func (p *process) release(ctx context.Context, tenure *cluster.Tenure) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return p.cluster.ReleaseLease(ctx, lease)
+	return tenure.Release(ctx)
 }
 
-// acquire waits for the learner's lease. Another learner that holds it makes
-// this one stand by.
-func (p *process) acquire(ctx context.Context) (cluster.Lease, error) {
-	for told := false; ; {
-		lease, _, err := p.cluster.AcquireLease(ctx, p.name, p.cfg.Cluster.LeaseTTL)
-		if err == nil || !errors.Is(err, forager.ErrInUse) {
-			return lease, err
+// standBy waits for the learner's lease, for as long as another learner holds it.
+func (p *process) standBy(ctx context.Context) (*cluster.Tenure, error) {
+	var watched leaseWatch
+	told := false
+	for first := true; ; first = false {
+		state, err := p.cluster.State(ctx)
+		if err == nil && (watched.free(state.Lease, p.clock()) || first) {
+			var tenure *cluster.Tenure
+			if tenure, err = p.takeLease(ctx); err == nil {
+				if told {
+					p.observer.notice("took over the lease with epoch %d", tenure.Epoch())
+				}
+				return tenure, nil
+			}
 		}
-		if !told {
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil && !errors.Is(err, forager.ErrInUse):
+			p.logger.Warn("the lease cannot be asked for, trying again", "error", err)
+		case !told:
 			p.observer.notice("another learner holds the lease: standing by")
 			defer p.condition.wait(forager.RoleLearner, waitLease)()
 			told = true
 		}
-		if !sleep(ctx, p.cfg.Cluster.LeaseTTL/5) {
-			return cluster.Lease{}, ctx.Err()
+		pause, cancel := context.WithTimeout(ctx, standByPoll)
+		select {
+		case <-pause.Done():
+			cancel()
+		case failed := <-p.group.failed:
+			cancel()
+			return nil, failed
 		}
 	}
 }
 
-// session is a learner at work, what keeps it informed, and what must be closed
-// after it.
-type session struct {
-	learner *learner.Learner
-	watch   func(context.Context) error // follows what turns are scored by; nil when they are not
-	closers []func() error
+// leaseWatch tells by this process's own clock when a lease that is not renewed
+// has run out: asking for it again and again would fill the Raft log.
+type leaseWatch struct {
+	seen  cluster.Lease
+	since time.Time // when it was first seen so
 }
 
-func (s *session) close() {
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		_ = s.closers[i]() // logs of the run: their lines are flushed one by one
+// free reports whether the lease may be had.
+func (w *leaseWatch) free(lease cluster.Lease, now time.Time) bool {
+	if !lease.Expires.Equal(w.seen.Expires) || lease.Epoch != w.seen.Epoch {
+		w.seen, w.since = lease, now
 	}
+	return lease.Holder == "" || now.Sub(w.since) >= lease.TTL
 }
 
-// newSession builds the learner from the newest checkpoint, or from the starting
-// policy.
-func (p *process) newSession(epoch uint64) (_ *session, err error) {
-	s := &session{}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	checkpoints, err := p.dir.Checkpoints(p.cfg.Run.KeepCheckpoints)
+// takeLease takes the lease under an epoch above all that have left checkpoints.
+// They are below it anyway, unless the group has lost its state and counts from
+// 1 again.
+func (p *process) takeLease(ctx context.Context) (*cluster.Tenure, error) {
+	newest, err := p.dir.ReadCheckpoints().Epoch()
 	if err != nil {
 		return nil, err
 	}
-	initial, l, err := p.initialPolicy()
-	if err != nil {
-		return nil, err
-	}
-	trainer, state, err := p.resume(checkpoints, initial)
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, func() error { trainer.Close(); return nil })
-	recipe, err := reward.NewRecipe(p.cfg.Reward)
-	if err != nil {
-		return nil, err
-	}
-	algorithm := grpo.New(p.cfg.GRPO)
-	var reference learner.Scorer
-	if algorithm.NeedsReference() {
-		scoring := p.cfg.Trainer
-		scoring.LoRA.Rank = 0 // the reference is the starting policy itself
-		frozen, err := lm.NewTrainer(initial, scoring)
-		if err != nil {
-			return nil, err
-		}
-		s.closers = append(s.closers, func() error { frozen.Close(); return nil })
-		reference = trainable{frozen}
-	}
-	tasks, err := p.dataset()
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, t := range tasks.split(forager.Train) {
-		ids = append(ids, t.ID)
-	}
-	stream, err := learner.NewTasks(ids, p.cfg.Run.Seed)
-	if err != nil {
-		return nil, forager.WithHint(err, "the task file has no row of the train split")
-	}
-	base := ""
-	if trainer.Adapter() != nil {
-		base = fingerprint(initial)
-	}
-	var shared *sharedFolder
-	if p.cfg.Policy.isRemote() {
-		if shared, err = newSharedFolder(p.cfg.Policy.Remote.WeightsDir, p.run, p.cfg.Policy.Path, l); err != nil {
-			return nil, err
+	for {
+		tenure, err := p.cluster.TakeLease(ctx, p.name, p.cfg.Cluster.LeaseTTL, p.clock)
+		if err != nil || tenure.Epoch() > newest {
+			return tenure, err
 		}
 	}
-	if shared == nil && base == "" {
-		if err := p.roomForWeights(initial); err != nil {
-			return nil, err
-		}
-	}
-	reporter, err := p.openReporter(state)
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, reporter.close)
-	s.learner, err = learner.New(p.cfg.Learner, learner.Deps{
-		RunID: p.run, Seed: p.cfg.Run.Seed, Epoch: epoch,
-		Model: trainable{trainer}, Reference: reference, Algorithm: algorithm, Tasks: stream,
-		Reward: func(r *forager.Rollout, step uint64) learner.Reward {
-			c := recipe.Combine(r, step)
-			return learner.Reward{Value: c.Total, Intrinsic: c.Intrinsic, Known: len(c.Missing) < len(recipe.Sources())}
-		},
-		Source: &source{
-			client: replay.NewClient(caller{p.bus, serviceReplay}, epoch, sampleWait),
-			scorer: p.newScorer(s, tasks, l), used: map[uint64][]forager.Annotation{},
-		},
-		Credits: creditWriter{p.bus},
-		Publisher: &publisher{
-			bus: p.bus, cluster: p.cluster, trainer: trainer, shared: shared, shape: initial.Arch.String(), base: base,
-			run: p.run, epoch: epoch, clock: p.clock, logger: p.logger,
-		},
-		Checkpoints: &checkpointer{
-			checkpoints: checkpoints, cluster: p.cluster, epoch: epoch, trainer: trainer, language: l, logger: p.logger,
-		},
-		Reporter: reporter, Resume: state, Logger: p.logger, Clock: p.clock,
-	})
-	return s, err
-}
-
-// newScorer makes what values sampled turns, nil when the recipe has no
-// intrinsic source, and gives the session what keeps it up to date.
-func (p *process) newScorer(s *session, tasks *dataset, l language) *scorer {
-	cfg := p.cfg.Reward.Intrinsic
-	if cfg.Source == "" {
-		return nil
-	}
-	sc := &scorer{source: cfg.Source, shuffle: cfg.Shuffle, seed: p.cfg.Run.Seed, tasks: tasks, decode: l.tokenizer.Decode, clock: p.clock}
-	switch kind := rewardmodel.Kind(cfg.Source); kind {
-	case rewardmodel.Classification, rewardmodel.Ranking:
-		sc.models = &modelWatcher{kind: kind, latest: rewardModels{p.bus}.Latest, logger: p.logger}
-		s.watch = func(ctx context.Context) error { return sc.models.run(ctx, p.bus) }
-	default:
-		sc.labels = newLabelTable(cfg.Source)
-		s.watch = func(ctx context.Context) error { return sc.labels.follow(ctx, p.bus) }
-	}
-	return sc
-}
-
-// roomForWeights reports whether the object store holds what is there while a
-// version of a whole model is published: it, and the two before.
-func (p *process) roomForWeights(m *lm.Model) error {
-	const versions, slack = 3, 1 << 20
-	need := versions * (4*int64(len(m.Weights)) + slack)
-	if need <= p.cfg.Bus.MaxObjects {
-		return nil
-	}
-	return forager.WithHint(fmt.Errorf("the object store takes %d bytes, %d versions of %s have %d", p.cfg.Bus.MaxObjects, versions, m.Arch, need),
-		fmt.Sprintf("set bus.max_objects to at least %d, or train adapters with trainer.lora.rank", need))
 }

@@ -69,6 +69,7 @@ type process struct {
 
 	roles       []forager.Role        // "forager train" plays all, and names none
 	credentials *security.Credentials // nil without any
+	unreadable  unreadable
 
 	group     *group
 	condition *condition
@@ -97,8 +98,9 @@ func newProcess(cfg Config, dir *rundir.Dir, logger *slog.Logger, observer Obser
 	if cfg.Episode.Temperature > 0 {
 		cfg.Trainer.Temperature = cfg.Episode.Temperature
 	}
+	registry := prometheus.NewRegistry()
 	p := &process{
-		cfg: cfg, run: dir.ID(), dir: dir, logger: logger, observer: observer, registry: prometheus.NewRegistry(),
+		cfg: cfg, run: dir.ID(), dir: dir, logger: logger, observer: observer, registry: registry, unreadable: newUnreadable(registry, logger),
 		roles: roles, credentials: credentials, clock: time.Now, host: host, name: fmt.Sprintf("%s-%d", host, os.Getpid()),
 		group: newGroup(logger, cfg.Admin.StopTimeout), condition: newCondition(time.Now), learning: &learning{},
 	}
@@ -193,8 +195,8 @@ type RoleOptions struct {
 }
 
 // RunRoles runs roles in this process until it is told to stop or one of them
-// fails. All but the nats role need a bus under Config.Bus.URL. A learner ends
-// the process when the run is finished.
+// fails. All but the nats role need a bus under Config.Bus.URL. A learner stands
+// by while another has the lease, and ends the process when the run is finished.
 func RunRoles(ctx context.Context, cfg Config, o RoleOptions) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -262,10 +264,10 @@ func stopContext(ctx context.Context, stop <-chan struct{}) (context.Context, co
 // stateful roles own files; two processes must not.
 func stateful(r forager.Role) bool {
 	switch r {
-	case forager.RoleNATS, forager.RoleCluster, forager.RoleReplay, forager.RoleLearner:
+	case forager.RoleNATS, forager.RoleCluster, forager.RoleReplay:
 		return true
 	}
-	return false
+	return false // learners have the lease
 }
 
 // play starts the roles and waits for the end.
@@ -298,7 +300,10 @@ func (p *process) play(ctx, running context.Context, roles []forager.Role, learn
 			return err
 		}
 	}
-	_, err := p.learn(ctx, nil)
+	finished, err := p.learn(ctx, nil)
+	if finished {
+		p.observer.notice("the run is finished")
+	}
 	return err
 }
 

@@ -140,7 +140,7 @@ func (l language) save(dir string) error {
 }
 
 // wholeFolder fills a folder beside its final place and moves it there, unless
-// something is there already.
+// something is there already, from another process that did the same.
 func wholeFolder(dir string, fill func(temp string) error) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
@@ -157,6 +157,9 @@ func wholeFolder(dir string, fill func(temp string) error) error {
 		return fmt.Errorf("write %s: %w", dir, err)
 	}
 	if err := os.Rename(temp, dir); err != nil {
+		if _, there := os.Stat(dir); there == nil {
+			return nil
+		}
 		return fmt.Errorf("write %s: %w", dir, err)
 	}
 	return nil

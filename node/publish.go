@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -50,6 +48,17 @@ func objectName(epoch uint64, v forager.Version) string {
 	return fmt.Sprintf("weights-e%06d-v%08d", epoch, v)
 }
 
+// older reports whether a name is that of weights from before a version. What a
+// learner removes is older than what it knows of, never its successor's.
+func older(name string, than forager.Manifest) bool {
+	var epoch uint64
+	var version forager.Version
+	if n, err := fmt.Sscanf(name, "weights-e%d-v%d", &epoch, &version); n != 2 || err != nil || name != objectName(epoch, version) {
+		return false
+	}
+	return epoch < than.Epoch || epoch == than.Epoch && version < than.Version
+}
+
 // Publish implements learner.Publisher.
 func (p *publisher) Publish(ctx context.Context, version forager.Version, step uint64) error {
 	name := objectName(p.epoch, version)
@@ -63,10 +72,11 @@ func (p *publisher) Publish(ctx context.Context, version forager.Version, step u
 		Digest: "sha256:" + hex.EncodeToString(sum[:]), Bytes: int64(len(data)),
 		Shape: p.shape, Time: p.clock().UTC(),
 	}
-	previous, err := p.cluster.Manifest(ctx)
+	current, err := p.cluster.Manifest(ctx)
 	if err != nil && !errors.Is(err, forager.ErrNotFound) {
 		return err
 	}
+	p.makeRoom(ctx, m, current)
 	if err := p.bus.PutObject(ctx, m.Object, data); err != nil {
 		return err
 	}
@@ -81,16 +91,21 @@ func (p *publisher) Publish(ctx context.Context, version forager.Version, step u
 	if err := p.bus.Notify(ctx, topicWeights, notice); err != nil {
 		p.logger.Warn("actors were not told about new weights and will ask", "version", version, "error", err)
 	}
-	keep := []string{m.Object, previous.Object}
-	if err := p.bus.KeepObjects(ctx, keep); err != nil {
+	return nil
+}
+
+// makeRoom removes weights from before a version, but for those that are current:
+// of former learners also what they never published.
+func (p *publisher) makeRoom(ctx context.Context, m, current forager.Manifest) {
+	old := func(name string) bool { return older(name, m) && name != current.Object }
+	if err := p.bus.DropObjects(ctx, old); err != nil {
 		p.logger.Warn("old weights stay in the object store", "error", err)
 	}
 	if p.shared != nil {
-		if err := p.shared.keep(keep); err != nil {
+		if err := p.shared.drop(old); err != nil {
 			p.logger.Warn("old weights stay in the shared folder", "error", err)
 		}
 	}
-	return nil
 }
 
 // encode gives the object of a version: the weights or the adapter, or where
@@ -143,14 +158,14 @@ func (f *sharedFolder) put(name string, trainer *lm.Trainer) ([]byte, error) {
 	return json.Marshal(sharedWeights{Folder: name, Adapter: adapter != nil})
 }
 
-// keep deletes the versions that are not named.
-func (f *sharedFolder) keep(names []string) error {
+// drop deletes the versions that old says are.
+func (f *sharedFolder) drop(old func(name string) bool) error {
 	entries, err := os.ReadDir(f.root)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "weights-") && !slices.Contains(names, e.Name()) {
+		if old(e.Name()) {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(f.root, e.Name())))
 		}
 	}

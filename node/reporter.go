@@ -25,16 +25,13 @@ type reporter struct {
 	first   uint64 // step that this process started after
 }
 
-func (p *process) openReporter(resumed *learner.State) (*reporter, error) {
-	r := &reporter{process: p, begun: p.clock(), gauges: &stepGauges{}}
-	if err := p.registry.Register(r.gauges); err != nil {
-		return nil, fmt.Errorf("learner metrics: %w", err)
-	}
+func (p *process) openReporter(gauges *stepGauges, resumed *learner.State, held func() error) (*reporter, error) {
+	r := &reporter{process: p, begun: p.clock(), gauges: gauges}
 	if resumed != nil {
 		r.first = resumed.Step
 	}
 	var err error
-	if r.metrics, err = p.dir.OpenMetrics(r.first); err != nil {
+	if r.metrics, err = p.dir.OpenMetrics(r.first, held); err != nil {
 		return nil, err
 	}
 	if r.board, err = p.dir.OpenTensorBoard(resumed != nil, r.first, p.clock); err != nil {
@@ -75,7 +72,11 @@ func (r *reporter) write(m learner.StepMetrics) error {
 	return errors.Join(r.metrics.Append(m.Step, values), r.board.Append(m.Step, values))
 }
 
-func (r *reporter) close() error { return errors.Join(r.metrics.Close(), r.board.Close()) }
+// close ends the files, and shows no metrics of a learner that has gone.
+func (r *reporter) close() error {
+	r.gauges.set(nil)
+	return errors.Join(r.metrics.Close(), r.board.Close())
+}
 
 // Step implements learner.Reporter.
 func (r *reporter) Step(m learner.StepMetrics) {

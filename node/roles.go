@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -37,7 +38,7 @@ func (p *process) awaitCluster(ctx context.Context) error {
 // startReplay opens the table and answers for it on the bus.
 func (p *process) startReplay(ctx context.Context) error {
 	service, err := replay.NewService(filepath.Join(p.dir.Path(), "replay"), p.run, p.cfg.Replay, replay.ServiceDeps{
-		Batches: groupReader{p.bus, p.logger}, Labels: annotations{p.bus}, Archive: archive{p.dir.RolloutsPath()},
+		Batches: groupReader{p.bus, p.logger}, Labels: annotations{p.bus, p.unreadable}, Archive: archive{p.dir.RolloutsPath()},
 		Logger: p.logger, Registerer: p.registry,
 	})
 	if err != nil {
@@ -90,7 +91,7 @@ func (p *process) startRewardServer(ctx context.Context) error {
 		return err
 	}
 	server, err := rewardsrv.New(p.cfg.Judge, rewardsrv.Deps{
-		Intake: digestReader{p.bus, p.logger}, Labels: labelStream{p.bus}, Tasks: tasks, Index: index,
+		Intake: digestReader{p.bus, p.unreadable, p.logger}, Labels: labelStream{p.bus, p.unreadable}, Tasks: tasks, Index: index,
 		Claims: p.bus, Models: rewardModels{p.bus},
 		Logger: p.logger, Registerer: p.registry, Now: p.clock, Random: unpredictable(),
 	})
@@ -246,13 +247,22 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 	if count == 0 {
 		count = engineCount(p.cfg.Policy.Engine)
 	}
-	ensemble, l, err := p.newEnsemble(ctx, count)
+	objects, err := p.weightsSource()
+	if err != nil {
+		return nil, err
+	}
+	epochs := &newestEpoch{}
+	credits, err := p.newCreditReader(epochs)
+	if err != nil {
+		return nil, err
+	}
+	ensemble, l, err := p.newEnsemble(ctx, count, objects)
 	if err != nil {
 		return nil, err
 	}
 	c := &actorPool{
 		process: p, ensemble: ensemble,
-		watcher: &weightsWatcher{bus: p.bus, cluster: p.cluster, target: ensemble, logger: p.logger},
+		watcher: &weightsWatcher{bus: p.bus, state: p.cluster.State, objects: objects, target: ensemble, epochs: epochs, logger: p.logger},
 	}
 	held := newHeldCredits(p.clock)
 	for i := range count {
@@ -265,7 +275,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 			return nil, err
 		}
 		a, err := actor.New(p.cfg.Actor.Config, actor.Deps{
-			Player: player, Credits: countedCredits{creditReader{p.bus, p.logger}, held}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
+			Player: player, Credits: countedCredits{credits, held}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
 			Tasks: tasks, Logger: p.logger,
 			Registry: prometheus.WrapRegistererWith(prometheus.Labels{"actor": fmt.Sprint(i)}, p.registry),
 		})
@@ -287,15 +297,15 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 
 // newEnsemble makes what plays the run's policy, with the weights that the
 // learner has published.
-func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, language, error) {
+func (p *process) newEnsemble(ctx context.Context, players int, objects weightsSource) (ensemble, language, error) {
 	if p.cfg.Policy.isRemote() {
-		return p.newServers(ctx)
+		return p.newServers(ctx, objects)
 	}
 	initial, l, err := loadPolicy(p.cfg.Policy.Path, p.cfg.Policy.ChatTemplate)
 	if err != nil {
 		return nil, l, err
 	}
-	m, object, err := p.awaitWeights(ctx)
+	m, object, err := p.awaitWeights(ctx, objects)
 	if err != nil {
 		return nil, l, err
 	}
@@ -316,7 +326,7 @@ func (p *process) newEnsemble(ctx context.Context, players int) (ensemble, langu
 }
 
 // newServers is newEnsemble for inference servers.
-func (p *process) newServers(ctx context.Context) (ensemble, language, error) {
+func (p *process) newServers(ctx context.Context, objects weightsSource) (ensemble, language, error) {
 	l, err := loadLanguage(p.cfg.Policy.Path, p.cfg.Policy.ChatTemplate)
 	if err != nil {
 		return nil, l, err
@@ -325,7 +335,7 @@ func (p *process) newServers(ctx context.Context) (ensemble, language, error) {
 	if err != nil {
 		return nil, l, err
 	}
-	m, object, err := p.awaitWeights(ctx)
+	m, object, err := p.awaitWeights(ctx, objects)
 	if err == nil {
 		err = s.take(ctx, m.Version, object)
 	}
@@ -345,13 +355,22 @@ func (c *actorPool) run(ctx context.Context) error {
 	defer g.stop()
 	c.ensemble.start(running, g)
 	g.start(running, "weights", c.watcher.Run)
-	for i, a := range c.actors {
-		g.start(running, fmt.Sprintf("actor %d", i), a.Run)
-	}
+	g.start(running, "actors", c.play)
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-g.failed:
 		return err
 	}
+}
+
+// play runs all actors until ctx is done. They drain side by side.
+func (c *actorPool) play(ctx context.Context) error {
+	errs := make([]error, len(c.actors))
+	var wait sync.WaitGroup
+	for i, a := range c.actors {
+		wait.Go(func() { errs[i] = a.Run(ctx) })
+	}
+	wait.Wait()
+	return errors.Join(errs...)
 }

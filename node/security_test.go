@@ -14,8 +14,8 @@ import (
 	"github.com/forager-rl/forager/security"
 )
 
-// issue makes the folders of all roles.
-func issue(t *testing.T) string {
+// allCredentials makes the folders of all roles.
+func allCredentials(t *testing.T) string {
 	t.Helper()
 	dir, day := t.TempDir(), 24*time.Hour
 	if _, err := security.Issue(security.IssueOptions{Dir: dir, Validity: 30 * day, AuthorityValidity: 60 * day, Now: time.Now()}); err != nil {
@@ -64,8 +64,8 @@ func webClient(c *security.Credentials, server forager.Role) *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: config}, Timeout: 10 * time.Second}
 }
 
-// played runs one role until the test ends and gives the URL that a notice tells.
-func played(t *testing.T, run func(RoleOptions) error, mark string) string {
+// running runs one role until the test ends and gives the URL that a notice tells.
+func running(t *testing.T, run func(RoleOptions) error, mark string) string {
 	t.Helper()
 	urls, stop, ended := make(chan string, 10), make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -94,19 +94,19 @@ func played(t *testing.T, run func(RoleOptions) error, mark string) string {
 // TestHTTPAccess tries the HTTP servers of a process and of the retriever without
 // and with credentials.
 func TestHTTPAccess(t *testing.T) {
-	dir, others := issue(t), issue(t)
+	dir, others := allCredentials(t), allCredentials(t)
 	actor, foreign := credentialsOf(t, dir, forager.RoleActor), credentialsOf(t, others, forager.RoleActor)
 
 	carrier := DefaultConfig()
 	carrier.Security.Dir, carrier.Admin.Listen = filepath.Join(dir, "nats"), "0.0.0.0:0"
-	admin := strings.TrimSuffix(played(t, func(o RoleOptions) error {
+	admin := strings.TrimSuffix(running(t, func(o RoleOptions) error {
 		o.Roles, o.Dir = []forager.Role{forager.RoleNATS}, filepath.Join(t.TempDir(), "run")
 		return RunRoles(t.Context(), carrier, o)
 	}, "status at "), "/metrics")
 
 	searching := DefaultConfig()
 	searching.Security.Dir, searching.Search.Server.Listen = filepath.Join(dir, "retriever"), "0.0.0.0:0"
-	retriever := strings.TrimSuffix(played(t, func(o RoleOptions) error { return ServeRetriever(t.Context(), searching, o) }, "passages at "), "/retrieve")
+	retriever := strings.TrimSuffix(running(t, func(o RoleOptions) error { return ServeRetriever(t.Context(), searching, o) }, "passages at "), "/retrieve")
 
 	refused := 0
 	for role, server := range map[forager.Role]struct {
@@ -214,7 +214,7 @@ func TestPlainProcessesStayOnLoopback(t *testing.T) {
 	if err := ServeRetriever(t.Context(), cfg, RoleOptions{Logger: testLogger(t)}); err == nil || !strings.Contains(err.Error(), "forager certs") {
 		t.Errorf("retriever: %v", err)
 	}
-	dir := issue(t)
+	dir := allCredentials(t)
 	if err := run(func(c *Config) { c.Security.Dir = filepath.Join(dir, "actor") }); err == nil || !strings.Contains(err.Error(), "are those of actor") {
 		t.Errorf("credentials of another role: %v", err)
 	}

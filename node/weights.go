@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/cluster"
@@ -28,12 +30,18 @@ type weightsTarget interface {
 }
 
 // weightsWatcher brings published weights to this process: each version is
-// fetched once, however many players there are.
+// fetched once, however many players there are. Who sends a notice does not
+// matter: what is current is asked of the cluster, and neither epoch nor version
+// ever go back.
 type weightsWatcher struct {
 	bus     *bus.Bus
-	cluster *cluster.Client
+	state   func(context.Context) (cluster.State, error) // of the cluster
+	objects weightsSource
 	target  weightsTarget
+	epochs  *newestEpoch // of this process
 	logger  *slog.Logger
+
+	taken uint64 // epoch of the newest manifest that was taken
 }
 
 // pollWeights is how often the cluster is asked for the manifest, in case a
@@ -51,48 +59,101 @@ func (w *weightsWatcher) Run(ctx context.Context) error {
 
 // refresh swaps in the newest published weights, if they are new.
 func (w *weightsWatcher) refresh(ctx context.Context) error {
-	m, err := w.cluster.Manifest(ctx)
-	if err != nil || m.Version <= w.target.Version() {
-		return err
-	}
-	object, err := fetchWeights(ctx, w.bus, m)
+	state, err := w.state(ctx)
 	if err != nil {
 		return err
 	}
-	return w.target.take(ctx, m.Version, object)
+	w.epochs.see(state.Lease.Epoch)
+	m := state.Manifest
+	if m == nil || m.Epoch < w.taken || m.Version < w.target.Version() {
+		return nil
+	}
+	if m.Version > w.target.Version() {
+		object, err := w.objects.get(ctx, *m)
+		if err != nil {
+			return err
+		}
+		if err := w.target.take(ctx, m.Version, object); err != nil {
+			return err
+		}
+	}
+	w.taken = m.Epoch
+	return nil
 }
 
 // awaitWeights waits until the learner has published weights.
-func (p *process) awaitWeights(ctx context.Context) (forager.Manifest, []byte, error) {
+func (p *process) awaitWeights(ctx context.Context, objects weightsSource) (m forager.Manifest, object []byte, err error) {
 	defer p.condition.wait(forager.RoleActor, waitWeights)()
-	for waited := 0; ; waited++ {
-		m, err := p.cluster.Manifest(ctx)
+	waiting, done := context.WithCancel(ctx)
+	defer done()
+	asked := 0
+	err = heed(waiting, p.bus, topicWeights, pollWeights, func(ctx context.Context) {
+		newest, err := p.cluster.Manifest(ctx)
+		var data []byte
 		if err == nil {
-			var object []byte
-			if object, err = fetchWeights(ctx, p.bus, m); err == nil {
-				return m, object, nil
-			}
+			data, err = objects.get(ctx, newest)
 		}
-		if waited%20 == 19 {
+		if err == nil {
+			m, object = newest, data
+			done()
+			return
+		}
+		if asked++; asked%2 == 0 {
 			p.logger.Info("waiting for the first weights of the learner", "error", err)
 		}
-		if !sleep(ctx, pollWeights/10) {
-			return forager.Manifest{}, nil, ctx.Err()
-		}
+	})
+	if err == nil {
+		err = ctx.Err()
 	}
+	return m, object, err
 }
 
-// fetchWeights reads and checks the object of a manifest.
-func fetchWeights(ctx context.Context, b *bus.Bus, m forager.Manifest) ([]byte, error) {
-	data, err := b.GetObjectOf(ctx, m.Object, m.Bytes)
+// weightsSource brings the object of a manifest, whole and with its digest
+// checked.
+type weightsSource interface {
+	get(ctx context.Context, m forager.Manifest) ([]byte, error)
+}
+
+// weightsSource is the object store, or the folder that this host shares.
+func (p *process) weightsSource() (weightsSource, error) {
+	reads := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "forager_actor_weights_total", Help: "Policy versions fetched, from the object store or from the folder that the host shares.",
+	}, []string{"source"})
+	if err := p.registry.Register(reads); err != nil {
+		return nil, err
+	}
+	store := &weightsStore{object: p.bus.GetObjectOf, fetched: reads.WithLabelValues("store")}
+	if p.cfg.Actor.WeightsDir == "" {
+		return store, nil
+	}
+	return newWeightsFolder(p.cfg.Actor.WeightsDir, p.run, store, p.cfg.Bus.Timeout, reads.WithLabelValues("folder"), p.logger)
+}
+
+// weightsStore is the object store of the bus.
+type weightsStore struct {
+	object  func(ctx context.Context, name string, bytes int64) ([]byte, error)
+	fetched prometheus.Counter
+}
+
+func (s *weightsStore) get(ctx context.Context, m forager.Manifest) ([]byte, error) {
+	data, err := s.object(ctx, m.Object, m.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("fetch weights v%d: %w", m.Version, err)
 	}
+	if err := checkWeights(data, m); err != nil {
+		return nil, fmt.Errorf("fetch weights v%d: %w", m.Version, err)
+	}
+	s.fetched.Inc()
+	return data, nil
+}
+
+// checkWeights compares an object with its manifest.
+func checkWeights(data []byte, m forager.Manifest) error {
 	sum := sha256.Sum256(data)
 	if got := "sha256:" + hex.EncodeToString(sum[:]); got != m.Digest {
-		return nil, fmt.Errorf("fetch weights v%d: digest is %s, manifest says %s: %w", m.Version, got, m.Digest, forager.ErrCorrupt)
+		return fmt.Errorf("digest is %s, manifest says %s: %w", got, m.Digest, forager.ErrCorrupt)
 	}
-	return data, nil
+	return nil
 }
 
 // parseShared reads the object of weights that lie in a shared folder.

@@ -2,16 +2,13 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/forager-rl/forager"
-	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/batch"
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/cluster"
@@ -48,50 +45,6 @@ func (c caller) Call(ctx context.Context, request []byte) ([]byte, error) {
 func clusterClient(b *bus.Bus) *cluster.Client {
 	return cluster.NewClient(clusterCaller{caller{b, serviceCluster}})
 }
-
-// creditWriter implements learner.Credits.
-type creditWriter struct{ bus *bus.Bus }
-
-// Issue publishes a credit. While it waits or is held, issuing it again changes
-// nothing; once it is done it may be issued again, as a resumed learner does.
-func (w creditWriter) Issue(ctx context.Context, c forager.Credit) error {
-	data, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("encode credit: %w", err)
-	}
-	return w.bus.Publish(ctx, bus.Credits, strconv.FormatUint(c.Index, 10), data)
-}
-
-// creditReader implements actor.Credits.
-type creditReader struct {
-	bus    *bus.Bus
-	logger *slog.Logger
-}
-
-// Next takes one credit.
-func (r creditReader) Next(ctx context.Context, wait time.Duration) (actor.Lease, error) {
-	messages, err := r.bus.Fetch(ctx, bus.Credits, 1, wait)
-	if err != nil || len(messages) == 0 {
-		return nil, err
-	}
-	m := messages[0]
-	var c forager.Credit
-	if err := json.Unmarshal(m.Data, &c); err != nil {
-		r.logger.Error("a credit that cannot be read was dropped", "error", err)
-		return nil, m.Ack()
-	}
-	return creditLease{c, m}, nil
-}
-
-type creditLease struct {
-	credit  forager.Credit
-	message *bus.Message
-}
-
-func (l creditLease) Credit() forager.Credit           { return l.credit }
-func (l creditLease) KeepAlive() error                 { return l.message.Extend() }
-func (l creditLease) Done() error                      { return l.message.Ack() }
-func (l creditLease) Return(pause time.Duration) error { return l.message.Nak(pause) }
 
 // groupWriter implements actor.Sink.
 type groupWriter struct{ bus *bus.Bus }
@@ -158,8 +111,9 @@ func (w digestWriter) Offer(ctx context.Context, digests []forager.TurnDigest) e
 
 // digestReader implements rewardsrv.Intake.
 type digestReader struct {
-	bus    *bus.Bus
-	logger *slog.Logger
+	bus        *bus.Bus
+	unreadable unreadable
+	logger     *slog.Logger
 }
 
 // Next takes some digests. They are acknowledged at once: a lost digest costs a
@@ -173,7 +127,7 @@ func (r digestReader) Next(ctx context.Context, most int) ([]forager.TurnDigest,
 	for _, m := range messages {
 		digests, err := batch.DecodeDigests(m.Data)
 		if err != nil {
-			r.logger.Warn("digests that cannot be read were dropped", "error", err)
+			r.unreadable.note(bus.Digests, m.Sequence, err)
 		}
 		list = append(list, digests...)
 		if err := m.Ack(); err != nil {
@@ -184,7 +138,10 @@ func (r digestReader) Next(ctx context.Context, most int) ([]forager.TurnDigest,
 }
 
 // annotations implements replay.Labels.
-type annotations struct{ bus *bus.Bus }
+type annotations struct {
+	bus        *bus.Bus
+	unreadable unreadable
+}
 
 // Follow reads every annotation of the run, also those to come.
 func (a annotations) Follow(ctx context.Context, use func([]forager.Annotation) error) error {
@@ -203,8 +160,12 @@ func (a annotations) Each(ctx context.Context, use func(forager.Annotation) erro
 	})
 }
 
-// labelStream implements rewardsrv.Labels.
-type labelStream struct{ bus *bus.Bus }
+// labelStream implements rewardsrv.Labels. What cannot be read stays in the
+// stream, for a program that can.
+type labelStream struct {
+	bus        *bus.Bus
+	unreadable unreadable
+}
 
 // Publish makes annotations durable.
 func (l labelStream) Publish(ctx context.Context, list []forager.Annotation) error {
@@ -223,19 +184,20 @@ func (l labelStream) Last(ctx context.Context) (uint64, error) {
 
 // Replay reads what is there now, from a sequence on.
 func (l labelStream) Replay(ctx context.Context, from uint64, use func(uint64, []forager.Annotation) error) error {
-	return l.bus.Replay(ctx, bus.Annotations, from, decoded(use))
+	return l.bus.Replay(ctx, bus.Annotations, from, l.decoded(use))
 }
 
 // Follow reads on as annotations come.
 func (l labelStream) Follow(ctx context.Context, from uint64, use func(uint64, []forager.Annotation) error) error {
-	return l.bus.Follow(ctx, bus.Annotations, from, decoded(use))
+	return l.bus.Follow(ctx, bus.Annotations, from, l.decoded(use))
 }
 
-func decoded(use func(uint64, []forager.Annotation) error) func(uint64, []byte) error {
+func (l labelStream) decoded(use func(uint64, []forager.Annotation) error) func(uint64, []byte) error {
 	return func(sequence uint64, data []byte) error {
 		list, err := batch.DecodeAnnotations(data)
 		if err != nil {
-			return fmt.Errorf("annotations %d: %w", sequence, err)
+			l.unreadable.note(bus.Annotations, sequence, err)
+			return nil
 		}
 		return use(sequence, list)
 	}

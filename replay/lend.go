@@ -68,6 +68,13 @@ func (t *Table) Begin(epoch, from uint64) (Inventory, error) {
 	return Inventory{Held: t.core.held(from), Gone: t.core.gone.from(from).keys()}, nil
 }
 
+// Admit refuses with forager.ErrFenced an epoch older than the newest known one.
+func (t *Table) Admit(epoch uint64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.enter(epoch)
+}
+
 // enter refuses learners that have been replaced, and begins for one that
 // replaces.
 func (t *Table) enter(epoch uint64) error {

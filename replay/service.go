@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,6 +67,7 @@ type Service struct {
 
 	ready       chan struct{} // closed when table is open
 	table       *Table
+	turn        sync.Mutex // one learner begins or commits at a time
 	quarantined atomic.Uint64
 	unarchived  atomic.Uint64
 }
@@ -120,8 +122,15 @@ func (s *Service) Run(ctx context.Context) error {
 	return errors.Join(append(errs, table.Close())...)
 }
 
+// acksAhead is how many batches are stored and not yet acknowledged while the
+// next ones come in: each acknowledgement is a round trip.
+const acksAhead = 8
+
 // fill moves batches from the bus into the table.
 func (s *Service) fill(ctx context.Context) error {
+	slots := make(chan struct{}, acksAhead)
+	var acks sync.WaitGroup
+	defer acks.Wait()
 	for {
 		if err := s.table.WaitRoom(ctx); err != nil {
 			return err
@@ -138,10 +147,14 @@ func (s *Service) fill(ctx context.Context) error {
 		default:
 			return errors.Join(err, delivery.Nak())
 		}
-		if err := delivery.Ack(); err != nil {
-			// It will be delivered again and be recognised.
-			s.Logger.Warn("batch is stored but could not be acknowledged", "error", err)
-		}
+		slots <- struct{}{} // an acknowledgement is bounded in time
+		acks.Go(func() {
+			defer func() { <-slots }()
+			if err := delivery.Ack(); err != nil {
+				// It will be delivered again and be recognised.
+				s.Logger.Warn("batch is stored but could not be acknowledged", "error", err)
+			}
+		})
 	}
 }
 
@@ -184,6 +197,8 @@ func (s *Service) Handle(ctx context.Context, data []byte) ([]byte, error) {
 func (s *Service) answer(ctx context.Context, r request) (answer response, loan Loan, err error) {
 	switch r.Op {
 	case opBegin:
+		s.turn.Lock()
+		defer s.turn.Unlock()
 		inventory, err := s.table.Begin(r.Epoch, r.From)
 		answer.Held = inventory.Held
 		for _, key := range inventory.Gone {
@@ -199,6 +214,13 @@ func (s *Service) answer(ctx context.Context, r request) (answer response, loan 
 		loan, err = s.table.Sample(wait, r.Epoch, r.Sequence, r.Query)
 		return answer, loan, err
 	case opCommit:
+		s.turn.Lock()
+		defer s.turn.Unlock()
+		// The archive has no epochs: what a learner that was replaced wants to
+		// commit must not get there.
+		if err := s.table.Admit(r.Epoch); err != nil {
+			return answer, loan, err
+		}
 		s.archive(r.Keys, r.Used)
 		return answer, loan, s.table.Commit(r.Epoch, r.Keys)
 	case opStats:

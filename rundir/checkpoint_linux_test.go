@@ -26,7 +26,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := checkpoints(t, d, 1)
-	m, err := d.OpenMetrics(0)
+	m, err := d.OpenMetrics(0, always)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestFullDisk(t *testing.T) {
 	big := func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "weights"), bytes.Repeat([]byte("x"), 1<<20), 0o600)
 	}
-	if _, err := c.Save(2, big); !errors.Is(err, syscall.ENOSPC) {
+	if _, err := c.Save(2, big, always); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("got %v", err)
 	}
 	mustLatest(t, c, 1, "old", 0)

@@ -24,7 +24,12 @@ func writer(text string) func(string) error {
 
 func checkpoints(tb testing.TB, d *Dir, keep int) *Checkpoints {
 	tb.Helper()
-	c, err := d.Checkpoints(keep)
+	return epochCheckpoints(tb, d, keep, 0)
+}
+
+func epochCheckpoints(tb testing.TB, d *Dir, keep int, epoch uint64) *Checkpoints {
+	tb.Helper()
+	c, err := d.Checkpoints(keep, epoch)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -33,12 +38,15 @@ func checkpoints(tb testing.TB, d *Dir, keep int) *Checkpoints {
 
 func save(tb testing.TB, c *Checkpoints, step uint64, text string) Checkpoint {
 	tb.Helper()
-	saved, err := c.Save(step, writer(text))
+	saved, err := c.Save(step, writer(text), always)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return saved
 }
+
+// always is the answer of a lease that is not lost.
+func always() error { return nil }
 
 // mustLatest checks step and text of the newest complete checkpoint and the
 // number of damaged ones before it.
@@ -66,8 +74,8 @@ func TestSaveAndLatest(t *testing.T) {
 			t.Fatalf("saved %+v, found %+v", saved, got)
 		}
 	}
-	if steps, err := c.List(); err != nil || !slices.Equal(steps, []uint64{20, 30}) {
-		t.Fatalf("got %v, %v", steps, err)
+	if list, err := c.List(); err != nil || !slices.Equal(list, []string{"step-00000020", "step-00000030"}) {
+		t.Fatalf("got %v, %v", list, err)
 	}
 	dir := filepath.Join(d.Path(), "checkpoints")
 	if got := names(t, dir); !slices.Equal(got, []string{"latest", "step-00000020", "step-00000030"}) {
@@ -78,7 +86,7 @@ func TestSaveAndLatest(t *testing.T) {
 	}
 	save(t, c, 30, "again")
 	mustLatest(t, c, 30, "again", 0)
-	if _, err := d.ReadCheckpoints().Save(31, writer("x")); err == nil {
+	if _, err := d.ReadCheckpoints().Save(31, writer("x"), always); err == nil {
 		t.Error("a reader saved")
 	}
 	mustLatest(t, d.ReadCheckpoints(), 30, "again", 0)
@@ -100,7 +108,7 @@ func TestFailedSaveKeepsOld(t *testing.T) {
 			c := checkpoints(t, d, 1)
 			save(t, c, 1, "old")
 			before := names(t, c.dir)
-			_, err := c.Save(2, write)
+			_, err := c.Save(2, write, always)
 			if err == nil || !strings.Contains(err.Error(), "step 1 is kept") {
 				t.Fatalf("got %v", err)
 			}
@@ -118,7 +126,7 @@ func TestFailedSaveKeepsOld(t *testing.T) {
 		save(t, c, 1, "old")
 		func() {
 			defer func() { _ = recover() }()
-			_, _ = c.Save(2, func(string) error { panic("bug") })
+			_, _ = c.Save(2, func(string) error { panic("bug") }, always)
 		}()
 		mustLatest(t, c, 1, "old", 0)
 		if got := names(t, c.dir); len(got) != 2 {
@@ -140,7 +148,7 @@ func TestDamagedCheckpointIsSkipped(t *testing.T) {
 		"seal escapes": func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, sealFile), []byte(`{"schema":1,"step":2,"files":[{"name":"../latest","bytes":1,"sha256":""}]}`), 0o600)
 		},
-		"renamed step": func(dir string) error { return os.Rename(dir, filepath.Join(filepath.Dir(dir), stepName(3))) },
+		"renamed step": func(dir string) error { return os.Rename(dir, filepath.Join(filepath.Dir(dir), place{step: 3}.name())) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := checkpoints(t, create(t), 3)
@@ -155,8 +163,8 @@ func TestDamagedCheckpointIsSkipped(t *testing.T) {
 			// Going on from step 1 replaces the damaged future.
 			save(t, c, 2, "recomputed")
 			mustLatest(t, c, 2, "recomputed", 0)
-			if steps, err := c.List(); err != nil || !slices.Equal(steps, []uint64{1, 2}) {
-				t.Errorf("left: %v, %v", steps, err)
+			if list, err := c.List(); err != nil || !slices.Equal(list, []string{"step-00000001", "step-00000002"}) {
+				t.Errorf("left: %v, %v", list, err)
 			}
 		})
 	}
@@ -184,7 +192,7 @@ func TestOpenCleansUp(t *testing.T) {
 		}
 	}
 	// Killed between the two renames that replace step 2 ...
-	if err := os.Rename(c.path(2), filepath.Join(c.dir, ".replaced-step-00000002")); err != nil {
+	if err := os.Rename(c.path(place{step: 2}), filepath.Join(c.dir, ".replaced-step-00000002")); err != nil {
 		t.Fatal(err)
 	}
 	// ... and after both for step 1.
@@ -197,8 +205,84 @@ func TestOpenCleansUp(t *testing.T) {
 	if got := names(t, c.dir); !slices.Equal(got, []string{"latest", "step-00000001", "step-00000002"}) {
 		t.Errorf("left: %v", got)
 	}
-	if _, err := d.Checkpoints(0); err == nil {
+	if _, err := d.Checkpoints(0, 0); err == nil {
 		t.Error("keep 0 was allowed")
+	}
+}
+
+// TestEpochsAreApart: a learner that was replaced and comes back neither
+// overwrites nor hides what its successor saves, and layouts without epochs are
+// read.
+func TestEpochsAreApart(t *testing.T) {
+	d := create(t)
+	save(t, checkpoints(t, d, 3), 7, "from before epochs")
+	first := epochCheckpoints(t, d, 3, 1)
+	mustLatest(t, first, 7, "from before epochs", 0)
+	save(t, first, 8, "base")
+	second := epochCheckpoints(t, d, 3, 2)
+	mustLatest(t, second, 8, "base", 0)
+
+	late := save(t, first, 9, "late") // before the successor has saved anything
+	mustLatest(t, second, 9, "late", 0)
+	if got, err := second.Latest("step-00000007", "step-00000008-e1"); err != nil || got.Step != 8 || got.Epoch != 1 {
+		t.Fatalf("%+v, %v: what is on record comes first", got, err)
+	}
+	save(t, second, 9, "new")
+	mustLatest(t, second, 9, "new", 0)
+	save(t, first, 9, "late again")
+	save(t, first, 10, "later still")
+	got := mustLatest(t, second, 9, "new", 0)
+	if got.Epoch != 2 || got.Dir == late.Dir {
+		t.Fatalf("got %+v", got)
+	}
+	if epoch, err := d.ReadCheckpoints().Epoch(); err != nil || epoch != 2 {
+		t.Fatalf("the newest epoch is %d, %v", epoch, err)
+	}
+	save(t, second, 10, "newer")
+	if list, err := second.List(); err != nil || !slices.Equal(list, []string{"step-00000008-e1", "step-00000009-e2", "step-00000010-e2"}) {
+		t.Fatalf("left: %v, %v", list, err)
+	}
+	// What is on record and damaged is passed over for what is not.
+	if err := os.Remove(filepath.Join(second.dir, "step-00000010-e2", "weights")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := second.Latest("step-00000010-e2", "step-00000004-e1"); err != nil || got.Step != 9 || len(got.Skipped) != 1 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+}
+
+// TestLostLeaseSavesNothing takes the lease away at each question: the newest
+// checkpoint and its mark are those from before, or the new one is whole.
+func TestLostLeaseSavesNothing(t *testing.T) {
+	for at := range 4 {
+		d := create(t)
+		c := checkpoints(t, d, 1)
+		save(t, c, 1, "old")
+		questions := 0
+		_, err := c.Save(2, writer("new"), func() error {
+			if questions++; questions > at {
+				return forager.ErrFenced
+			}
+			return nil
+		})
+		if lost := at < 3; errors.Is(err, forager.ErrFenced) != lost {
+			t.Fatalf("lost at question %d: got %v", at, err)
+		}
+		latest, text := uint64(1), "old"
+		if at > 0 {
+			latest, text = 2, "new"
+		}
+		mustLatest(t, c, latest, text, 0)
+		want := []string{"latest", "step-00000001"}
+		switch at {
+		case 1, 2:
+			want = append(want, "step-00000002")
+		case 3:
+			want[1] = "step-00000002"
+		}
+		if got := names(t, c.dir); !slices.Equal(got, want) {
+			t.Errorf("lost at question %d: left %v, want %v", at, got, want)
+		}
 	}
 }
 
@@ -207,14 +291,14 @@ func TestOpenCleansUp(t *testing.T) {
 func BenchmarkSave(b *testing.B) {
 	data := make([]byte, 12<<20)
 	write := func(dir string) error { return os.WriteFile(filepath.Join(dir, "weights"), data, 0o600) }
-	c, err := create(b).Checkpoints(2)
+	c, err := create(b).Checkpoints(2, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Run("save", func(b *testing.B) {
 		b.SetBytes(int64(len(data)))
 		for step := uint64(0); b.Loop(); step++ {
-			if _, err := c.Save(step, write); err != nil {
+			if _, err := c.Save(step, write, always); err != nil {
 				b.Fatal(err)
 			}
 		}

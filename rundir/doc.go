@@ -3,7 +3,7 @@
 //	config.yaml                     the settings as resolved
 //	metrics.jsonl                   one JSON object a line, keyed by step
 //	events.out.tfevents.*           the same for TensorBoard
-//	checkpoints/step-00000012/      one complete checkpoint each
+//	checkpoints/step-00000012-e3/   one complete checkpoint each, by step and learner's epoch
 //	checkpoints/latest              the name of the newest complete one
 //	rollouts/                       Arrow IPC files, written by replay
 //	report.md, curve.svg            the report

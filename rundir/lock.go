@@ -1,12 +1,14 @@
 package rundir
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -49,6 +51,20 @@ func (d *Dir) Lock(role string) (unlock func() error, err error) {
 	}
 	return sync.OnceValue(lock.Close), nil
 }
+
+// AwaitLock takes the operating system's lock on a file, which is made when
+// absent, as soon as nobody has it. It gives up when ctx is done. Calling unlock
+// twice is safe.
+func AwaitLock(ctx context.Context, path string) (unlock func() error, err error) {
+	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
+	if _, err := lock.TryLockContext(ctx, lockPoll); err != nil {
+		return nil, errors.Join(fmt.Errorf("wait for the lock %s: %w", path, err), lock.Close())
+	}
+	return sync.OnceValue(lock.Close), nil
+}
+
+// lockPoll is how often a wait for a lock looks.
+const lockPoll = 20 * time.Millisecond
 
 // inUse is the error that names the holder of a lock.
 func inUse(dir, role, path string) error {

@@ -11,10 +11,13 @@ import (
 	"maps"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/wholefile"
 )
 
 // Metrics is the append-only metrics.jsonl: one JSON object a line, "step"
@@ -35,30 +38,74 @@ type MetricsRow struct {
 // step of the checkpoint that the run resumes from. Lines of later steps are
 // dropped, because those steps are computed again, and so is a torn last line.
 // A new run passes 0.
-func (d *Dir) OpenMetrics(resumeStep uint64) (*Metrics, error) {
-	path := d.MetricsPath()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
+//
+// The lines that stay are moved to a new file: a learner that was replaced and
+// still has the old one open writes where nobody reads. held is asked right
+// before the new file takes the place of the old one; its error is returned.
+func (d *Dir) OpenMetrics(resumeStep uint64, held func() error) (*Metrics, error) {
+	m := &Metrics{last: -1}
+	if err := m.open(d.MetricsPath(), resumeStep, held); err != nil {
 		return nil, fmt.Errorf("open metrics: %w", err)
 	}
-	m := &Metrics{file: f, last: -1}
-	err = scanMetrics(f, path, func(row MetricsRow, end int64) bool {
+	return m, nil
+}
+
+func (m *Metrics) open(path string, resumeStep uint64, held func() error) error {
+	old, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = old.Close() }() // opened for reading: nothing is lost
+	err = scanMetrics(old, path, func(row MetricsRow, end int64) bool {
 		if row.Step > resumeStep {
 			return false
 		}
 		m.last, m.size = int64(row.Step), end
 		return true
 	})
+	if err != nil {
+		return err
+	}
+	folder, prefix := filepath.Dir(path), wholefile.TempPrefix+filepath.Base(path)+"-"
+	if err := removeWithPrefix(folder, prefix); err != nil { // left by a killed process
+		return err
+	}
+	if m.file, err = os.CreateTemp(folder, prefix); err != nil {
+		return err
+	}
+	_, err = old.Seek(0, io.SeekStart)
 	if err == nil {
-		err = f.Truncate(m.size)
+		_, err = io.CopyN(m.file, old, m.size)
 	}
 	if err == nil {
-		_, err = f.Seek(m.size, io.SeekStart)
+		err = errors.Join(m.file.Chmod(0o644), m.file.Sync())
+	}
+	if err == nil {
+		err = held()
+	}
+	if err == nil {
+		err = os.Rename(m.file.Name(), path)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open metrics: %w", err), f.Close())
+		return errors.Join(err, os.Remove(m.file.Name()), m.file.Close())
 	}
-	return m, nil
+	return wholefile.Sync(folder)
+}
+
+func removeWithPrefix(folder, prefix string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(folder, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Append writes the line of a step. It answers forager.ErrStale when the step

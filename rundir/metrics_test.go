@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 
 func openMetrics(tb testing.TB, d *Dir, resumeStep uint64) *Metrics {
 	tb.Helper()
-	m, err := d.OpenMetrics(resumeStep)
+	m, err := d.OpenMetrics(resumeStep, always)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -95,6 +96,36 @@ func TestMetricsResume(t *testing.T) {
 	}
 }
 
+// TestMetricsOfAReplacedLearner: whoever still has the file open from before
+// writes where nobody reads, and one that lost its lease does not take it over.
+func TestMetricsOfAReplacedLearner(t *testing.T) {
+	d := create(t)
+	old := openMetrics(t, d, 0)
+	appendSteps(t, old, 1, 2, 3)
+	successor := openMetrics(t, d, 2)
+	appendSteps(t, old, 4, 5)
+	appendSteps(t, successor, 3)
+	if got := metricSteps(t, d); !reflect.DeepEqual(got, []uint64{1, 2, 3}) {
+		t.Fatalf("got %v", got)
+	}
+	if _, err := d.OpenMetrics(1, func() error { return forager.ErrFenced }); !errors.Is(err, forager.ErrFenced) {
+		t.Fatalf("got %v", err)
+	}
+	appendSteps(t, successor, 4)
+	if got := metricSteps(t, d); !reflect.DeepEqual(got, []uint64{1, 2, 3, 4}) {
+		t.Fatalf("got %v", got)
+	}
+	if err := os.WriteFile(filepath.Join(d.Path(), ".tmp-"+metricsFile+"-1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	appendSteps(t, openMetrics(t, d, 4), 5)
+	for _, name := range names(t, d.Path()) {
+		if strings.HasPrefix(name, ".tmp-") {
+			t.Errorf("left: %s", name)
+		}
+	}
+}
+
 func TestMetricsDamaged(t *testing.T) {
 	d := create(t)
 	for _, bad := range []string{"{", "[]", `{"step":-1}`, `{"a":1}`, `{"step":1.5}`, `{"step":1,"a":"x"}`, `{"step":1}{}`, `{"step":0}`} {
@@ -103,7 +134,7 @@ func TestMetricsDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, readErr := ReadMetrics(d.MetricsPath())
-		_, openErr := d.OpenMetrics(2)
+		_, openErr := d.OpenMetrics(2, always)
 		for _, err := range []error{readErr, openErr} {
 			if !errors.Is(err, forager.ErrCorrupt) || !strings.Contains(err.Error(), "line 2") {
 				t.Errorf("%s: got %v", bad, err)

@@ -2,6 +2,7 @@ package rundir
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -149,6 +150,30 @@ func TestLock(t *testing.T) {
 }
 
 // TestLockOfKilledProcess: a process that is killed holds no lock.
+func TestAwaitLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := AwaitLock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := AwaitLock(short, path); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a held lock was given away: %v", err)
+	}
+	taken := make(chan error, 1)
+	go func() {
+		again, err := AwaitLock(t.Context(), path)
+		if err == nil {
+			err = again()
+		}
+		taken <- err
+	}()
+	if err := errors.Join(unlock(), unlock(), <-taken); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLockOfKilledProcess(t *testing.T) {
 	d := create(t)
 	cmd := exec.Command(os.Args[0])

@@ -54,9 +54,10 @@ func writeRun(t *testing.T, e edits) (dir, logs string) {
 			t.Fatal(err)
 		}
 	}
+	held := func() error { return nil }
 	d, err := rundir.Create(t.TempDir(), runID)
 	must(err)
-	metrics, err := d.OpenMetrics(0)
+	metrics, err := d.OpenMetrics(0, held)
 	must(err)
 	for step := range uint64(stepCount) {
 		if e.skipStep == step+1 {
@@ -72,7 +73,7 @@ func writeRun(t *testing.T, e edits) (dir, logs string) {
 	if e.state != nil {
 		e.state(&state)
 	}
-	checkpoints, err := d.Checkpoints(1)
+	checkpoints, err := d.Checkpoints(1, 1)
 	must(err)
 	_, err = checkpoints.Save(stepCount, func(dir string) error {
 		data, err := json.Marshal(state)
@@ -80,7 +81,7 @@ func writeRun(t *testing.T, e edits) (dir, logs string) {
 			return err
 		}
 		return os.WriteFile(filepath.Join(dir, "state.json"), data, 0o644)
-	})
+	}, held)
 	must(err)
 
 	table, err := replay.Open(filepath.Join(d.Path(), "replay"), runID, replay.DefaultConfig(), slog.New(slog.DiscardHandler))

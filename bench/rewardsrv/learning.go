@@ -35,7 +35,7 @@ type study struct {
 
 // earlyStages is a warm start that ends long before the built-in one, which has
 // 5.4 million tokens of chains.
-const earlyStages = "[{max_hops: 1, tokens: 2600000}, {max_hops: 3, tokens: 1800000}]"
+const earlyStages = "[{max_hops: 1, tokens: 2600000}, {max_hops: 3, tokens: 700000}]"
 
 // learning compares outcome-only training with intrinsic reward on a task where
 // right answers are rare at the start: three-hop questions about the world, asked
@@ -168,8 +168,8 @@ func (s *study) compare(ctx context.Context) error {
 
 // curve makes one run and gives its exact match by step.
 func (s *study) curve(ctx context.Context, a arm, seed int) ([]float64, error) {
-	id := fmt.Sprintf("%s-seed-%d", strings.Join(strings.FieldsFunc(a.name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9')
+	id := fmt.Sprintf("%s-seed-%d", strings.Join(strings.FieldsFunc(strings.ToLower(a.name), func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9')
 	}), "-"), seed)
 	set := slices.Concat([]string{
 		fmt.Sprint("run.seed=", seed), "policy.path=" + s.policy, "data.tasks=" + s.tasks, "data.corpus=" + s.corpus,

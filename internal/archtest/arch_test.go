@@ -63,7 +63,7 @@ var layers = map[string][]string{
 
 	// 3: what puts them together
 	"node": {
-		".", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
+		".", "internal/wholefile", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
 		"search", "search/worldfacts", "security", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
@@ -74,6 +74,7 @@ var layers = map[string][]string{
 	"cmd/forager/internal/settings/generate": {"cmd/forager/internal/settings", "node", "warmstart"},
 
 	// 4: our sides of the peer comparisons
+	"bench/cluster":   {".", "actor", "batch", "bus", "cluster", "learner", "policy", "replay", "search"},
 	"bench/chaos":     {".", "batch", "learner", "replay", "rundir"},
 	"bench/distill":   {".", "rewardsrv", "rewardsrv/rewardmodel", "rewardsrv/rubric", "rundir", "search", "search/protocol"},
 	"bench/logits":    {"policy/gguf", "policy/lm", "policy/tokenizer"},
@@ -104,7 +105,7 @@ var owners = map[string][]string{
 	"github.com/pariz/gountries":          {"search/worldfacts"},
 	"github.com/openai/openai-go":         {"rewardsrv/judge"},
 	"github.com/sony/gobreaker":           {"policy/remote", "rewardsrv/judge"},
-	"github.com/prometheus/client_golang": {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "node"},
+	"github.com/prometheus/client_golang": {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "node", "bench/cluster"},
 	"github.com/spf13/cobra":              {"cmd/forager"},
 	"github.com/spf13/viper":              {"cmd/forager"},
 	"github.com/schollz/progressbar":      {"cmd/forager"},

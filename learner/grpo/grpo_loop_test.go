@@ -64,6 +64,10 @@ type island struct {
 	steps  []learner.StepMetrics
 }
 
+func (w *island) Record(context.Context) error                 { return nil }
+func (w *island) Hold(context.Context) error                   { return nil }
+func (w *island) Withdraw(context.Context, func() error) error { return nil }
+
 func (w *island) Issue(_ context.Context, c forager.Credit) error {
 	g := forager.Group{Credit: c}
 	for sample := range c.GroupSize {
@@ -107,7 +111,7 @@ func (w *island) Publish(context.Context, forager.Version, uint64) error {
 	return nil
 }
 
-func (w *island) Save(context.Context, learner.State) error { return nil }
+func (w *island) Save(learner.State, func() error) error { return nil }
 
 func (w *island) Step(m learner.StepMetrics) { w.steps = append(w.steps, m) }
 
@@ -130,7 +134,7 @@ func TestRewardRisesThroughTheLoop(t *testing.T) {
 		Reward: func(r *forager.Rollout, _ uint64) learner.Reward {
 			return learner.Reward{Value: r.Rewards["em"], Known: true}
 		},
-		Tasks: tasks, Source: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
+		Tasks: tasks, Source: w, Lease: w, Credits: w, Publisher: w, Checkpoints: w, Reporter: w,
 		Logger: slog.New(slog.DiscardHandler), Clock: time.Now,
 	})
 	if err != nil {

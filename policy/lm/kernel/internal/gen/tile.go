@@ -151,6 +151,8 @@ func tile(s *vectorSet, rows, panels int, bfloat16 bool) {
 		for v := range vectors {
 			var y Op
 			switch {
+			case bfloat16 && !s.wide: // 16 registers leave one for the panel
+				y = s.half(b.row(v/2, 0), upper, v%2)
 			case bfloat16:
 				if v%2 == 0 {
 					pair = [2]VecVirtual{s.reg(), s.reg()}
@@ -174,6 +176,18 @@ func tile(s *vectorSet, rows, panels int, bfloat16 bool) {
 
 	eachC(func(m Mem, sum Register) { VMOVUPS(sum, m) })
 	end()
+}
+
+// half gives the lower (0) or upper (1) half of pairs of bfloat16 as float32.
+func (s *vectorSet) half(pairs Mem, upper Op, which int) VecVirtual {
+	y := s.reg()
+	VMOVUPS(pairs, y)
+	if which == 0 {
+		VPSLLD(U8(16), y, y)
+	} else {
+		VANDPS(upper, y, y)
+	}
+	return y
 }
 
 // splitPairs turns a vector of pairs of bfloat16 into two of float32.
