@@ -79,7 +79,8 @@ container_of() { docker ps -aq --filter "label=com.docker.compose.project=$proje
 for s in $saved; do docker cp "$(container_of "$s")":/data/. - >"$work/backup-$s.tar"; done
 before=$(run_file metrics.jsonl - | tar -xO | wc -l)
 quietly c down --volumes --timeout 50
-quietly c up --no-start
+# shellcheck disable=SC2086
+quietly c up --no-start --no-deps $saved
 for s in $saved; do docker cp - "$(container_of "$s")":/data <"$work/backup-$s.tar"; done
 quietly c up -d --scale actor=4
 check "from a backup, on new volumes, it goes on after step $before" wait_for "10 more steps" 300 reached $((before + 10))

@@ -59,7 +59,7 @@ wait_for() {
 			echo "given up waiting for $name" >&2
 			return 1
 		fi
-		sleep 1
+		sleep 2
 	done
 }
 

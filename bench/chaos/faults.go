@@ -125,15 +125,16 @@ func faults(ctx context.Context, args []string) error {
 	fmt.Fprintf(os.Stdout, "seed %d\n", *seed)
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
-	s := session{c: composition{*project}, plan: plan{random: rand.New(rand.NewPCG(*seed, 0))}, log: json.NewEncoder(log), counts: map[pair]int{}}
+	s := session{c: composition{*project}, plan: plan{random: rand.New(rand.NewPCG(*seed, 0))}, out: os.Stdout, log: json.NewEncoder(log), counts: map[pair]int{}}
 	err := s.run(ctx)
-	s.tally(os.Stdout)
+	s.tally()
 	return err
 }
 
 type session struct {
 	c      composition
 	plan   plan
+	out    io.Writer
 	log    *json.Encoder
 	counts map[pair]int // what was done
 	missed int          // drawn, and not there at that moment
@@ -153,7 +154,7 @@ func (s *session) run(ctx context.Context) error {
 			return err
 		}
 		if finished(all) {
-			fmt.Fprintln(os.Stdout, "the learners have ended")
+			fmt.Fprintln(s.out, "the learners have ended")
 			break
 		}
 		drawn := s.plan.next()
@@ -182,7 +183,7 @@ func (s *session) target(ctx context.Context, drawn pair, all []container, choic
 		}
 		var err error
 		if service, err = s.c.leader(ctx, all[i]); err != nil {
-			fmt.Fprintln(os.Stdout, "no leader to break:", err)
+			fmt.Fprintln(s.out, "no leader to break:", err)
 			return container{}, false
 		}
 	}
@@ -204,7 +205,7 @@ func (s *session) do(ctx context.Context, drawn pair, target container, hold tim
 	} else {
 		s.counts[drawn]++
 	}
-	fmt.Fprintf(os.Stdout, "%s %-10s %-10s %s %.1fs %s\n", e.Time.Format(time.TimeOnly), e.Fault, drawn.service, e.Target, e.Seconds, e.Error)
+	fmt.Fprintf(s.out, "%s %-10s %-10s %s %.1fs %s\n", e.Time.Format(time.TimeOnly), e.Fault, drawn.service, e.Target, e.Seconds, e.Error)
 	if len(s.failed) >= maxFailures {
 		return fmt.Errorf("%d faults failed, the last: %w", len(s.failed), err)
 	}
@@ -225,7 +226,8 @@ func finished(all []container) bool {
 	return ended > 0
 }
 
-func (s *session) tally(w io.Writer) {
+func (s *session) tally() {
+	w := s.out
 	names := slices.Sorted(maps.Keys(kinds))
 	fmt.Fprintf(w, "| service | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---:|", len(names)))
 	for _, service := range append([]string{leader}, services...) {
