@@ -12,6 +12,8 @@ work=$(mktemp -d)
 project=forager-test
 run=${FORAGER_RUN_ID:-world-facts}
 files=(-f "$repo/docker-compose.yml")
+export FORAGER_SETTINGS=$work/settings.env
+{ grep -v LEARNER_STEPS deploy/settings.env; echo FORAGER_LEARNER_STEPS=400; } >"$work/settings.env" # more than there is time for
 # shellcheck source=deploy/lib.sh
 . deploy/lib.sh
 
