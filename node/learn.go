@@ -38,8 +38,8 @@ func (p *process) learn(ctx context.Context, started func(context.Context) error
 		started = nil
 		return call(ctx)
 	}
-	for {
-		tenure, err := p.standBy(ctx)
+	for known := false; ; known = true {
+		tenure, err := p.standBy(ctx, known)
 		if err != nil {
 			return false, err
 		}
@@ -113,9 +113,10 @@ func (p *process) release(ctx context.Context, tenure *cluster.Tenure) error {
 }
 
 // standBy waits for the learner's lease, for as long as another learner holds it.
-func (p *process) standBy(ctx context.Context) (*cluster.Tenure, error) {
+// told says whether people know already that this one stands by.
+func (p *process) standBy(ctx context.Context, told bool) (*cluster.Tenure, error) {
 	var watched leaseWatch
-	told := false
+	defer p.condition.wait(forager.RoleLearner, waitLease)()
 	for first := true; ; first = false {
 		state, err := p.cluster.State(ctx)
 		if err == nil && (watched.free(state.Lease, p.clock()) || first) {
@@ -134,7 +135,6 @@ func (p *process) standBy(ctx context.Context) (*cluster.Tenure, error) {
 			p.logger.Warn("the lease cannot be asked for, trying again", "error", err)
 		case !told:
 			p.observer.notice("another learner holds the lease: standing by")
-			defer p.condition.wait(forager.RoleLearner, waitLease)()
 			told = true
 		}
 		pause, cancel := context.WithTimeout(ctx, standByPoll)
