@@ -103,9 +103,13 @@ func (c *Cluster) admit(ctx context.Context, ch change, servers []Server, i int)
 	}
 	id, address := raft.ServerID(ch.ID), raft.ServerAddress(ch.Address)
 	if i >= 0 && servers[i].Voter {
-		return c.await(ctx, "wait for raft to note an address", c.raft.AddVoter(id, address, 0, c.limit(ctx)))
+		return c.await(ctx, "wait for raft to note an address", func() raft.Future {
+			return c.raft.AddVoter(id, address, 0, c.limit(ctx))
+		})
 	}
-	return c.await(ctx, "wait for raft to let a node in", c.raft.AddNonvoter(id, address, 0, c.limit(ctx)))
+	return c.await(ctx, "wait for raft to let a node in", func() raft.Future {
+		return c.raft.AddNonvoter(id, address, 0, c.limit(ctx))
+	})
 }
 
 // promote gives a node a vote once it has caught up.
@@ -126,7 +130,9 @@ func (c *Cluster) promote(ctx context.Context, servers []Server, s Server) error
 	if err := c.checkMajority(ctx, append(others(servers, s.ID), s)); err != nil {
 		return err
 	}
-	return c.await(ctx, "wait for raft to give a node its vote", c.raft.AddVoter(raft.ServerID(s.ID), raft.ServerAddress(s.Address), 0, c.limit(ctx)))
+	return c.await(ctx, "wait for raft to give a node its vote", func() raft.Future {
+		return c.raft.AddVoter(raft.ServerID(s.ID), raft.ServerAddress(s.Address), 0, c.limit(ctx))
+	})
 }
 
 // remove takes a node out of the group. A leader hands the lead on first, and its
@@ -147,7 +153,9 @@ func (c *Cluster) remove(ctx context.Context, servers []Server, s Server) error 
 		}
 		return c.notLeader()
 	}
-	return c.await(ctx, "wait for raft to remove a node", c.raft.RemoveServer(raft.ServerID(s.ID), 0, c.limit(ctx)))
+	return c.await(ctx, "wait for raft to remove a node", func() raft.Future {
+		return c.raft.RemoveServer(raft.ServerID(s.ID), 0, c.limit(ctx))
+	})
 }
 
 // transfer hands the lead to a voter; "" means the one that is most up to date.
@@ -162,7 +170,7 @@ func (c *Cluster) transfer(ctx context.Context, to string, servers []Server) err
 			return c.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(servers[i].Address))
 		}
 	}
-	return c.question(ctx, "wait for raft to hand the lead on", f)
+	return c.await(ctx, "wait for raft to hand the lead on", f)
 }
 
 // handOver gives the lead away at the end, so that the group need not wait for

@@ -29,8 +29,12 @@ func (c *Cluster) propose(ctx context.Context, term uint64, cmd Command) (Result
 	if err != nil {
 		return Result{}, err
 	}
-	f := c.raft.Apply(data, c.limit(ctx))
-	if err := c.await(ctx, "wait for raft to apply a command", f); err != nil {
+	var f raft.ApplyFuture
+	err = c.await(ctx, "wait for raft to apply a command", func() raft.Future {
+		f = c.raft.Apply(data, c.limit(ctx))
+		return f
+	})
+	if err != nil {
 		return Result{}, err
 	}
 	o, ok := f.Response().(outcome)
@@ -81,7 +85,7 @@ func (c *Cluster) State(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if err := c.question(ctx, "wait for raft to confirm its leader", c.raft.VerifyLeader); err != nil {
+	if err := c.await(ctx, "wait for raft to confirm its leader", c.raft.VerifyLeader); err != nil {
 		return State{}, err
 	}
 	if now := c.raft.CurrentTerm(); now != term {
@@ -99,16 +103,10 @@ func (c *Cluster) limit(ctx context.Context) time.Duration {
 	return max(limit, time.Millisecond) // 0 would mean no limit
 }
 
-// await bounds the wait for a Raft future by ApplyTimeout and ctx.
-func (c *Cluster) await(ctx context.Context, wait string, f raft.Future) error {
-	done := make(chan error, 1)
-	go func() { done <- f.Error() }() // ends when Raft decides, at the latest when it shuts down
-	return c.decided(ctx, wait, done)
-}
-
-// question is await for what the Raft library only notes, and would never answer
-// once it shuts down: it does so when all questions are answered.
-func (c *Cluster) question(ctx context.Context, wait string, ask func() raft.Future) error {
+// await asks Raft for something and bounds the wait by ApplyTimeout and ctx. What
+// the library has only noted it never answers once it shuts down: this node does
+// so when all questions are answered.
+func (c *Cluster) await(ctx context.Context, wait string, ask func() raft.Future) error {
 	select {
 	case <-c.closing: // first, of the two
 		return unavailable(wait, errClosed)
