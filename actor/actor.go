@@ -23,6 +23,10 @@ type Config struct {
 	CreditWait time.Duration `mapstructure:"credit_wait"`
 	// MaxWait bounds how far waits for credits and pauses after failures grow.
 	MaxWait time.Duration `mapstructure:"max_wait"`
+	// WeightsWait bounds how long a credit waits for the policy version at which it
+	// was issued; then it is handed back. Playing it with older weights would let
+	// rollouts be older than the learner's lag allows.
+	WeightsWait time.Duration `mapstructure:"weights_wait"`
 	// KeepAlive is the time between signs of life for a credit in progress. It
 	// must be well below the bus's time to redelivery.
 	KeepAlive time.Duration `mapstructure:"keep_alive"`
@@ -37,7 +41,7 @@ type Config struct {
 
 // DefaultConfig suits the built-in policy on one core.
 func DefaultConfig() Config {
-	return Config{Groups: 6, CreditWait: 2 * time.Second, MaxWait: 30 * time.Second, KeepAlive: 10 * time.Second, RetryWait: time.Second, DrainTimeout: 10 * time.Second}
+	return Config{Groups: 6, CreditWait: 2 * time.Second, MaxWait: 30 * time.Second, WeightsWait: time.Minute, KeepAlive: 10 * time.Second, RetryWait: time.Second, DrainTimeout: 10 * time.Second}
 }
 
 // Validate reports the first setting out of range.
@@ -50,6 +54,7 @@ func (c Config) Validate() error {
 		value time.Duration
 	}{
 		{"credit_wait", c.CreditWait},
+		{"weights_wait", c.WeightsWait},
 		{"keep_alive", c.KeepAlive},
 		{"retry_wait", c.RetryWait},
 		{"drain_timeout", c.DrainTimeout},
@@ -102,6 +107,7 @@ type Tasks interface {
 // Deps is what an Actor needs from outside; all fields are required.
 type Deps struct {
 	Player   *Player
+	Played   *PlayedVersion
 	Credits  Credits
 	Sink     Sink
 	Digests  Digests
@@ -164,7 +170,7 @@ func (a *Actor) next(ctx, play context.Context, idle, failing *backoff) {
 		return
 	}
 	idle.reset()
-	err = a.play(play, lease)
+	err = a.play(ctx, play, lease)
 	if err == nil {
 		failing.reset()
 		return
@@ -172,7 +178,7 @@ func (a *Actor) next(ctx, play context.Context, idle, failing *backoff) {
 	a.metrics.failures.Inc()
 	a.deps.Logger.Warn("credit handed back", "credit", lease.Credit().Index, "task", lease.Credit().TaskID, "error", err)
 	delay := a.cfg.RetryWait
-	if play.Err() != nil {
+	if ctx.Err() != nil {
 		delay = 0 // it is the actor that stops: another may begin at once
 	}
 	if err := lease.Return(delay); err != nil {
@@ -181,8 +187,9 @@ func (a *Actor) next(ctx, play context.Context, idle, failing *backoff) {
 	pause(ctx, failing.next())
 }
 
-// play turns one credit into a durable group.
-func (a *Actor) play(ctx context.Context, lease Lease) error {
+// play turns one credit into a durable group. Waiting for weights ends with
+// running, all else with ctx.
+func (a *Actor) play(running, ctx context.Context, lease Lease) error {
 	alive, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -193,6 +200,9 @@ func (a *Actor) play(ctx context.Context, lease Lease) error {
 	task, err := a.deps.Tasks.Task(credit.TaskID)
 	if err != nil {
 		return fmt.Errorf("credit %d: task %s: %w", credit.Index, credit.TaskID, err)
+	}
+	if err := a.awaitWeights(running, credit.Version); err != nil {
+		return fmt.Errorf("credit %d: %w", credit.Index, err)
 	}
 	start := time.Now()
 	group, digests, err := a.deps.Player.PlayGroup(ctx, credit, task)
@@ -222,6 +232,15 @@ func (a *Actor) play(ctx context.Context, lease Lease) error {
 		a.deps.Logger.Warn("credit may be played again", "credit", credit.Index, "error", err)
 	}
 	return nil
+}
+
+// awaitWeights waits until a policy version is played.
+func (a *Actor) awaitWeights(ctx context.Context, version forager.Version) error {
+	start := time.Now()
+	defer func() { a.metrics.waited.Add(time.Since(start).Seconds()) }()
+	bounded, cancel := context.WithTimeout(ctx, a.cfg.WeightsWait)
+	defer cancel()
+	return a.deps.Played.Await(bounded, version)
 }
 
 // keepAlive shows signs of life for a credit until ctx is done.

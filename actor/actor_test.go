@@ -24,6 +24,7 @@ type desk struct {
 	slow    time.Duration
 	source  Credits         // of credits; nil: the desk itself
 	delays  []time.Duration // of credits that were returned
+	played  PlayedVersion
 }
 
 func (d *desk) note(event string) {
@@ -108,7 +109,7 @@ func employ(t *testing.T, d *desk, work time.Duration) []string {
 	if d.source != nil {
 		credits = d.source
 	}
-	a, err := New(cfg, Deps{Player: player, Credits: credits, Sink: d, Digests: d, Tasks: d, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+	a, err := New(cfg, Deps{Player: player, Played: &d.played, Credits: credits, Sink: d, Digests: d, Tasks: d, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +169,36 @@ func TestDrainFinishesWhatIsInTime(t *testing.T) {
 		expect(t, got, "alive", "returned")
 		if late.delays[0] != 0 { // nothing is wrong with the credit
 			t.Errorf("it may be played after %v", late.delays[0])
+		}
+	})
+}
+
+func TestCreditWaitsForItsPolicyVersion(t *testing.T) {
+	newer := credit("t1")
+	newer.Version = 3
+	synctest.Test(t, func(t *testing.T) {
+		d := &desk{credits: []forager.Credit{newer}}
+		go func() {
+			for version := range forager.Version(4) {
+				pause(t.Context(), 4*time.Second)
+				d.note("weights")
+				d.played.Reach(version)
+			}
+		}()
+		expect(t, employ(t, d, time.Minute), "weights", "weights", "alive", "weights", "weights", "put", "done")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		d := &desk{credits: []forager.Credit{newer}}
+		got := employ(t, d, DefaultConfig().WeightsWait+time.Second)
+		if got[len(got)-1] != "returned" || d.delays[0] == 0 {
+			t.Errorf("weights do not come: events are %v, the credit may be played after %v", got, d.delays)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		d := &desk{credits: []forager.Credit{newer}}
+		expect(t, employ(t, d, time.Second), "returned") // a stopping actor does not wait
+		if d.delays[0] != 0 {
+			t.Errorf("a stopping actor's credit may be played after %v", d.delays[0])
 		}
 	})
 }

@@ -14,6 +14,7 @@ type metrics struct {
 	group    prometheus.Histogram
 	failures prometheus.Counter
 	paused   prometheus.Counter
+	waited   prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -23,8 +24,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		group:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "forager_actor_group_duration_seconds", Help: "Time to play one group.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_actor_credits_returned_total", Help: "Credits handed back, after a failure or because the actor stops."}),
 		paused:   prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_actor_pauses_total", Help: "Pauses because the rollout stream was full."}),
+		waited:   prometheus.NewCounter(prometheus.CounterOpts{Name: "forager_actor_weights_wait_seconds_total", Help: "Time that credits waited for the policy version at which they were issued; credits wait side by side."}),
 	}
-	r.MustRegister(m.rollouts, m.tokens, m.group, m.failures, m.paused)
+	r.MustRegister(m.rollouts, m.tokens, m.group, m.failures, m.paused, m.waited)
 	return m
 }
 

@@ -25,8 +25,11 @@ type Config struct {
 	// Lag is η: how many policy versions a group may be behind when it is
 	// learned from. 0 is on-policy and leaves actors idle during updates.
 	Lag int `mapstructure:"lag"`
-	// MaxStaleness drops groups at sampling when all of their tokens are more
-	// than this many versions old. 0 means no limit; otherwise at least Lag.
+	// MaxStaleness drops groups at sampling when any of their tokens is more than
+	// this many versions old, and plays others instead. Groups are older than Lag
+	// only when they arrive out of order: with MaxStaleness equal to Lag nothing
+	// older is ever learned from, at the price of what plays longest. 0 means no
+	// limit; otherwise at least Lag.
 	MaxStaleness int `mapstructure:"max_staleness"`
 	// MaxGroupsPerStep ends the gathering of a step that has at least one
 	// informative group, so that steps near success still end; after four times

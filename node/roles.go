@@ -260,9 +260,13 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 	if err != nil {
 		return nil, err
 	}
+	played := &actor.PlayedVersion{}
+	played.Reach(ensemble.Version())
 	c := &actorPool{
 		process: p, ensemble: ensemble,
-		watcher: &weightsWatcher{bus: p.bus, state: p.cluster.State, objects: objects, target: ensemble, epochs: epochs, logger: p.logger},
+		watcher: &weightsWatcher{
+			bus: p.bus, state: p.cluster.State, objects: objects, target: ensemble, played: played, epochs: epochs, logger: p.logger,
+		},
 	}
 	held := newHeldCredits(p.clock)
 	for i := range count {
@@ -275,7 +279,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 			return nil, err
 		}
 		a, err := actor.New(p.cfg.Actor.Config, actor.Deps{
-			Player: player, Credits: countedCredits{credits, held}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
+			Player: player, Played: played, Credits: countedCredits{credits, held}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
 			Tasks: tasks, Logger: p.logger,
 			Registry: prometheus.WrapRegistererWith(prometheus.Labels{"actor": fmt.Sprint(i)}, p.registry),
 		})
@@ -286,12 +290,12 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 		c.actors = append(c.actors, a)
 	}
 	p.roster.Tell(held.tell)
-	played := func() (forager.Version, bool) { return ensemble.Version(), true }
-	if err := p.registry.Register(policyGauge{forager.RoleActor, played}); err != nil {
+	version := func() (forager.Version, bool) { return ensemble.Version(), true }
+	if err := p.registry.Register(policyGauge{forager.RoleActor, version}); err != nil {
 		ensemble.close()
 		return nil, err
 	}
-	p.roster.Tell(p.policyFact(played))
+	p.roster.Tell(p.policyFact(version))
 	return c, nil
 }
 

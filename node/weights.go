@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/bus"
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/policy/lm"
@@ -38,7 +39,8 @@ type weightsWatcher struct {
 	state   func(context.Context) (cluster.State, error) // of the cluster
 	objects weightsSource
 	target  weightsTarget
-	epochs  *newestEpoch // of this process
+	played  *actor.PlayedVersion // learns what target plays
+	epochs  *newestEpoch         // of this process
 	logger  *slog.Logger
 
 	taken uint64 // epoch of the newest manifest that was taken
@@ -76,6 +78,7 @@ func (w *weightsWatcher) refresh(ctx context.Context) error {
 		if err := w.target.take(ctx, m.Version, object); err != nil {
 			return err
 		}
+		w.played.Reach(w.target.Version())
 	}
 	w.taken = m.Epoch
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/internal/wholefile"
 	"github.com/forager-rl/forager/rundir"
@@ -211,11 +212,12 @@ func (p *player) take(_ context.Context, v forager.Version, object []byte) error
 // TestVersionsNeverGoBack: whatever the cluster says after whichever notice,
 // neither epoch nor version of what is played decrease.
 func TestVersionsNeverGoBack(t *testing.T) {
-	played, epochs := &player{version: 5}, &newestEpoch{}
+	playing, epochs := &player{version: 5}, &newestEpoch{}
+	var played actor.PlayedVersion
 	var state cluster.State
 	w := &weightsWatcher{
 		state:   func(context.Context) (cluster.State, error) { return state, nil },
-		objects: &shop{}, target: played, epochs: epochs, logger: testLogger(t),
+		objects: &shop{}, target: playing, played: &played, epochs: epochs, logger: testLogger(t),
 	}
 	for _, step := range []struct {
 		lease, epoch uint64
@@ -237,8 +239,11 @@ func TestVersionsNeverGoBack(t *testing.T) {
 		if err := w.refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if played.version != step.want || epochs.value.Load() != step.newest {
-			t.Fatalf("after %+v: v%d, newest epoch %d", step, played.version, epochs.value.Load())
+		if playing.version != step.want || epochs.value.Load() != step.newest {
+			t.Fatalf("after %+v: v%d, newest epoch %d", step, playing.version, epochs.value.Load())
+		}
+		if v := played.Version(); v != playing.version && v != 0 { // 0: nothing new came
+			t.Fatalf("after %+v: actors are told of v%d", step, v)
 		}
 	}
 	state.Manifest = nil

@@ -112,7 +112,7 @@ func (c *core) sample(q Query) (picked []*item, drops []Drop) {
 	drops, c.reports = c.reports, nil
 	bytes := 0
 	for _, it := range c.candidates() {
-		if q.MaxStaleness > 0 && it.Newest+forager.Version(q.MaxStaleness) < q.Version {
+		if q.MaxStaleness > 0 && it.Oldest+forager.Version(q.MaxStaleness) < q.Version {
 			c.lend(it, false)
 			drops = append(drops, Drop{it.Key, DropStale})
 			continue

@@ -17,7 +17,7 @@ import (
 // is stored in front of the batch, so that opening a table decodes nothing.
 type meta struct {
 	Key      uint64          `json:"key"`
-	Newest   forager.Version `json:"newest"` // of any of its tokens
+	Oldest   forager.Version `json:"oldest"` // of any of its tokens
 	Rollouts []string        `json:"rollouts"`
 }
 

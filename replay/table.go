@@ -198,11 +198,13 @@ func (t *Table) describe(g *forager.Group) (meta, error) {
 		seen[r.ID] = true
 		m.Rollouts = append(m.Rollouts, r.ID)
 		for _, v := range r.Versions {
-			m.Newest, sampled = max(m.Newest, v.Version), true
+			if !sampled || v.Version < m.Oldest {
+				m.Oldest, sampled = v.Version, true
+			}
 		}
 	}
 	if !sampled {
-		m.Newest = g.Credit.Version
+		m.Oldest = g.Credit.Version
 	}
 	return m, nil
 }

@@ -180,6 +180,26 @@ func TestSamplersOrder(t *testing.T) {
 	}
 }
 
+// TestStalenessIsOfTheOldestToken: weights were swapped while the group was played.
+func TestStalenessIsOfTheOldestToken(t *testing.T) {
+	table := open(t, t.TempDir(), DefaultConfig())
+	for key := range uint64(2) {
+		g := group(key, 2, 4, 7)
+		g.Rollouts[1].Versions = []forager.VersionSpan{
+			{Span: forager.Span{Start: 1, End: 2}, Version: 6 - forager.Version(key)}, {Span: forager.Span{Start: 2, End: 4}, Version: 9},
+		}
+		if _, _, err := table.Insert(encode(t, g)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := everything
+	q.Version, q.MaxStaleness = 10, 4
+	keys, drops, _ := lend(t, table, 1, 1, q)
+	if !slices.Equal(keys, []uint64{0}) || !slices.Equal(drops, []Drop{{1, DropStale}}) {
+		t.Errorf("keys %v, drops %v: the groups' oldest tokens are 4 and 5 versions old", keys, drops)
+	}
+}
+
 func TestResponseIsBounded(t *testing.T) {
 	table := open(t, t.TempDir(), DefaultConfig())
 	raw := encode(t, small(0, 0))

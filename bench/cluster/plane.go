@@ -146,7 +146,7 @@ func (t troupe) newActor(b *bus.Bus, logger *slog.Logger) (*actor.Actor, error) 
 	cfg := actor.DefaultConfig()
 	cfg.Groups = t.groups
 	return actor.New(cfg, actor.Deps{
-		Player: player, Credits: creditQueue{b}, Sink: sink{b}, Digests: sink{b}, Tasks: tasks{},
+		Player: player, Played: &t.generator.played, Credits: creditQueue{b}, Sink: sink{b}, Digests: sink{b}, Tasks: tasks{},
 		Logger: logger, Registry: prometheus.NewRegistry(),
 	})
 }

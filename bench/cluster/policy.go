@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/policy"
 )
 
@@ -17,8 +18,8 @@ import (
 type paced struct {
 	latency  func(seed uint64, turn int) time.Duration
 	searches int
-	version  atomic.Uint64 // of the weights that it pretends to have
-	turns    atomic.Int64  // finished so far
+	played   actor.PlayedVersion // of the weights that it pretends to have
+	turns    atomic.Int64        // finished so far
 }
 
 // Generate implements policy.Generator.
@@ -50,7 +51,7 @@ func (p *paced) Generate(ctx context.Context, r policy.Request) (policy.Completi
 	return policy.Completion{
 		Tokens: tokens, Logprobs: logprobs, Stop: policy.StopString,
 		Versions: []forager.VersionSpan{{
-			Span: forager.Span{End: int32(len(tokens))}, Version: forager.Version(p.version.Load()),
+			Span: forager.Span{End: int32(len(tokens))}, Version: p.played.Version(),
 		}},
 	}, nil
 }

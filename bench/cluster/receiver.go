@@ -125,7 +125,7 @@ func (r *receiver) await(ctx context.Context, q receiverQuestion, notices <-chan
 	}
 	a.Verify = time.Since(begun) - a.Fetch
 	r.weights = data
-	r.playing.version.Store(uint64(m.Version))
+	r.playing.played.Reach(m.Version)
 	took := time.Since(begun)
 	played := time.Duration(r.playing.turns.Load()-turns) * playerPace / players
 	a.Idle, a.CPU = max(0, took-played), used().CPU-before

@@ -25,12 +25,14 @@ type training struct {
 	latency func(seed uint64, turn int) time.Duration
 	delay   time.Duration // until published weights are in an actor
 	seed    uint64
+	bounded bool // drop what is older than lag, which must be above 0
 }
 
 // outcome is what a run came to.
 type outcome struct {
 	lags    histogram     // of rollouts at their use, by their oldest token
 	credits histogram     // of groups at their use, by the version at which their credit was issued
+	dropped int           // groups that were too old when a learner asked for them
 	took    time.Duration // from the first credit to the last update
 }
 
@@ -72,7 +74,7 @@ func (s *study) train(ctx context.Context, t training) (_ outcome, err error) {
 	if !l.Finished() {
 		return outcome{}, context.Cause(ctx) // interrupted
 	}
-	return outcome{model.lags, model.credits, time.Since(begun)}, nil
+	return outcome{model.lags, model.credits, model.dropped, time.Since(begun)}, nil
 }
 
 // addActor starts an actor with a connection of its own, and what tells it of
@@ -97,7 +99,7 @@ func (t *training) addActor(ctx context.Context, p *plane, name string, logger *
 func follow(ctx context.Context, b *bus.Bus, generator *paced, delay time.Duration) error {
 	return b.Watch(ctx, topicWeights, func(notice []byte) {
 		if version, err := strconv.ParseUint(string(notice), 10, 64); err == nil && sleep(ctx, delay) == nil {
-			generator.version.Store(version)
+			generator.played.Reach(forager.Version(version))
 		}
 	})
 }
@@ -111,13 +113,16 @@ func (s *study) newLearner(p *plane, t training, logger *slog.Logger) (*learner.
 	}
 	cfg := learner.DefaultConfig()
 	cfg.Steps, cfg.GroupsPerStep, cfg.GroupSize, cfg.Lag = t.steps, s.batch, s.size, t.lag
-	cfg.MaxGroupsPerStep, cfg.MaxStaleness = 4*s.batch, 0 // nothing is dropped: all lags show
+	cfg.MaxGroupsPerStep, cfg.MaxStaleness = 4*s.batch, 0
+	if t.bounded {
+		cfg.MaxStaleness = t.lag
+	}
 	model := &clockwork{update: s.update, issued: map[uint64]forager.Version{}}
 	stand := standIns{p.bus}
 	l, err := learner.New(cfg, learner.Deps{
 		RunID: runID, Seed: t.seed, Epoch: 1, Model: model, Algorithm: anything{}, Tasks: stream,
 		Reward:  func(*forager.Rollout, uint64) learner.Reward { return learner.Reward{Known: true} },
-		Source:  source{replay.NewClient(caller{p.bus, serviceReplay}, 1, sampleWait), model.note},
+		Source:  source{replay.NewClient(caller{p.bus, serviceReplay}, 1, sampleWait), model},
 		Lease:   stand,
 		Credits: creditQueue{p.bus}, Publisher: stand, Checkpoints: stand, Reporter: stand, Logger: logger, Clock: time.Now,
 	})
@@ -132,10 +137,8 @@ type clockwork struct {
 	lags    histogram
 	credits histogram
 	issued  map[uint64]forager.Version // of the groups that were sampled, by credit
+	dropped int                        // groups
 }
-
-// note is told of every group that is sampled.
-func (m *clockwork) note(c forager.Credit) { m.issued[c.Index] = c.Version }
 
 // Logprobs implements learner.Scorer.
 func (m *clockwork) Logprobs(seqs []learner.Sequence) ([][]float32, error) {

@@ -134,10 +134,10 @@ func (l labels) Follow(ctx context.Context, each func([]forager.Annotation) erro
 	})
 }
 
-// source implements learner.Source. It shows what it brings.
+// source implements learner.Source. The model notes what it brings.
 type source struct {
 	client *replay.Client
-	show   func(forager.Credit)
+	model  *clockwork
 }
 
 // Begin implements learner.Source.
@@ -153,8 +153,9 @@ func (s source) Sample(ctx context.Context, r learner.Request) (learner.Sample, 
 	})
 	sample := learner.Sample{Groups: groups}
 	for i := range groups {
-		s.show(groups[i].Credit)
+		s.model.issued[groups[i].Credit.Index] = groups[i].Credit.Version
 	}
+	s.model.dropped += len(drops)
 	for _, d := range drops {
 		sample.Dropped = append(sample.Dropped, learner.Drop{Group: d.Key, Reason: d.Reason})
 	}
