@@ -33,33 +33,37 @@ type study struct {
 	arms                 []arm
 }
 
-// earlyStages is a warm start that ends long before the built-in one, which has
-// 5.4 million tokens of chains.
-const earlyStages = "[{max_hops: 1, tokens: 2600000}, {max_hops: 3, tokens: 700000}]"
+// stoppingEarly is a shorter warm start than the built-in one, and one that hardly
+// ever asks on: after each search but the last a demonstration of its last stage
+// ends with chance 0.96 (built-in: 0.65). The policy can follow chains and copy
+// names, and answers a question of three hops in one of some hundred episodes.
+const stoppingEarly = "[{max_hops: 1, tokens: 2000000}, {max_hops: 3, tokens: 2600000}, {max_hops: 3, stop_early: 0.96, tokens: 500000}]"
 
 // learning compares outcome-only training with intrinsic reward on a task where
 // right answers are rare at the start: three-hop questions about the world, asked
-// of a policy that has hardly begun to follow chains. The judge is the rule.
+// of a policy that hardly ever asks on. The judge is the rule. All recipes learn
+// from as many rollouts a step.
 func learning(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("learning", flag.ContinueOnError)
 	s := &study{}
 	flags.StringVar(&s.binary, "forager", "", "the `binary` to measure; default: built from this checkout")
 	flags.StringVar(&s.out, "out", filepath.Join("runs", "learning"), "`folder` of this measurement: runs, logs, curves; an interrupted one goes on there")
-	flags.StringVar(&s.policy, "policy", "", "`folder` of the policy to start from; default: an early warm start")
+	flags.StringVar(&s.policy, "policy", "", "`folder` of the policy to start from; default: a short warm start that stops early")
 	flags.Var(&s.extra, "set", "further `setting` KEY=VALUE of every run; may be repeated")
-	flags.IntVar(&s.seeds, "seeds", 3, "`seeds` of each recipe; the defaults take about two hours and a half on 2 cores")
-	flags.IntVar(&s.steps, "steps", 300, "learner `steps` of a run")
+	flags.IntVar(&s.seeds, "seeds", 3, "`seeds` of each recipe; the defaults take about half an hour on 2 cores")
+	flags.IntVar(&s.steps, "steps", 150, "learner `steps` of a run")
 	flags.IntVar(&s.window, "window", 8, "`steps` over which exact match is averaged")
-	flags.Float64Var(&s.target, "target", 0.5, "exact `match` to be reached on training questions")
-	stages := flags.String("stages", earlyStages, "warmstart.stages of the policy to start from; empty takes the built-in one")
-	coefficient := flags.Float64("coefficient", 0.2, "`c_int` of the recipes with intrinsic reward")
+	flags.Float64Var(&s.target, "target", 0.3, "exact `match` to be reached on training questions")
+	stages := flags.String("stages", stoppingEarly, "warmstart.stages of the policy to start from; empty takes the built-in one")
+	coefficient := flags.Float64("coefficient", 0.2, "`c_int` of the recipes with intrinsic reward, at the first step")
+	decay := flags.Int("decay", 40, "`steps` over which c_int goes to 0; 0 keeps it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if s.seeds < 1 || s.window < 1 || s.steps < s.window {
 		return errors.New("want at least one seed and as many steps as the window has")
 	}
-	s.arms = arms(*coefficient)
+	s.arms = arms(*coefficient, *decay)
 	if err := s.build(ctx); err != nil {
 		return err
 	}
@@ -70,8 +74,11 @@ func learning(ctx context.Context, args []string) error {
 }
 
 // arms are the recipes: the first is what the others are compared with.
-func arms(coefficient float64) []arm {
+func arms(coefficient float64, decay int) []arm {
 	model := func(kind string, c float64, more ...string) []string {
+		if decay > 0 {
+			more = append(more, "reward.intrinsic.decay=linear", fmt.Sprint("reward.intrinsic.decay_steps=", decay))
+		}
 		return append([]string{
 			"reward.intrinsic.source=" + kind, fmt.Sprint("reward.intrinsic.coefficient=", c),
 			"judge.judge=rule", "judge.reward_model.kind=" + kind,
@@ -173,7 +180,9 @@ func (s *study) curve(ctx context.Context, a arm, seed int) ([]float64, error) {
 	}), "-"), seed)
 	set := slices.Concat([]string{
 		fmt.Sprint("run.seed=", seed), "policy.path=" + s.policy, "data.tasks=" + s.tasks, "data.corpus=" + s.corpus,
-		"learner.decay=constant", // so that the number of steps does not show in the rate
+		"learner.groups_per_step=8", "learner.max_groups_per_step=8",
+		"reward.weights={em: 1, valid: 0.2}", // or searching for ever pays more than answering
+		"learner.decay=constant",             // so that the number of steps does not show in the rate
 	}, a.set)
 	rows, _, err := s.train(ctx, time.Duration(s.steps)*time.Minute, id, s.steps, set...)
 	if err != nil {
