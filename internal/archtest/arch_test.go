@@ -66,7 +66,7 @@ var layers = map[string][]string{
 	// 3: what puts them together
 	"node": {
 		".", "internal/wholefile", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
-		"search", "search/worldfacts", "security", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
+		"search", "search/worldfacts", "security", "tracing", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
 
@@ -108,11 +108,12 @@ var owners = map[string][]string{
 	"github.com/openai/openai-go":          {"rewardsrv/judge"},
 	"github.com/sony/gobreaker":            {"policy/remote", "rewardsrv/judge"},
 	"github.com/prometheus/client_golang":  {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "tracing", "node", "bench/cluster"},
-	"go.opentelemetry.io/otel/attribute":   {"tracing"},
+	"go.opentelemetry.io/otel/attribute":   {"tracing", "actor", "learner", "replay", "rewardsrv"},
+	"go.opentelemetry.io/otel/codes":       {"actor", "learner", "replay", "rewardsrv"},
 	"go.opentelemetry.io/otel/exporters":   {"tracing"},
-	"go.opentelemetry.io/otel/propagation": {"bus"},
+	"go.opentelemetry.io/otel/propagation": {"bus", "actor", "learner", "replay", "rewardsrv"},
 	"go.opentelemetry.io/otel/sdk":         {"tracing"},
-	"go.opentelemetry.io/otel/trace":       {"tracing"},
+	"go.opentelemetry.io/otel/trace":       {"tracing", "actor", "learner", "replay", "rewardsrv", "node"},
 	"go.opentelemetry.io/proto/otlp":       {"tracing/tracetest"},
 	"google.golang.org/protobuf":           {"tracing/tracetest"},
 	"github.com/spf13/cobra":               {"cmd/forager"},
