@@ -92,7 +92,12 @@ func (r *Receiver) Await(ctx context.Context, enough func([]Span) bool) bool {
 }
 
 func (r *Receiver) serve(w http.ResponseWriter, request *http.Request) {
-	spans, err := read(request)
+	body, err := unpack(request)
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return // whoever sent it was killed, perhaps
+	}
+	spans, err := read(request, body)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -105,24 +110,23 @@ func (r *Receiver) serve(w http.ResponseWriter, request *http.Request) {
 	r.changed = make(chan struct{})
 }
 
-func read(request *http.Request) ([]Span, error) {
-	if request.Method != http.MethodPost || request.URL.Path != "/v1/traces" || request.Header.Get("Content-Type") != "application/x-protobuf" {
-		return nil, fmt.Errorf("%s %s of type %s", request.Method, request.URL.Path, request.Header.Get("Content-Type"))
+func unpack(request *http.Request) ([]byte, error) {
+	if request.Header.Get("Content-Encoding") != "gzip" {
+		return io.ReadAll(request.Body)
 	}
-	body := io.Reader(request.Body)
-	if request.Header.Get("Content-Encoding") == "gzip" {
-		unpacked, err := gzip.NewReader(body)
-		if err != nil {
-			return nil, err
-		}
-		body = unpacked
-	}
-	data, err := io.ReadAll(body)
+	unpacked, err := gzip.NewReader(request.Body)
 	if err != nil {
 		return nil, err
 	}
+	return io.ReadAll(unpacked)
+}
+
+func read(request *http.Request, body []byte) ([]Span, error) {
+	if request.Method != http.MethodPost || request.URL.Path != "/v1/traces" || request.Header.Get("Content-Type") != "application/x-protobuf" {
+		return nil, fmt.Errorf("%s %s of type %s", request.Method, request.URL.Path, request.Header.Get("Content-Type"))
+	}
 	var export collector.ExportTraceServiceRequest
-	if err := proto.Unmarshal(data, &export); err != nil {
+	if err := proto.Unmarshal(body, &export); err != nil {
 		return nil, err
 	}
 	var spans []Span
