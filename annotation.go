@@ -25,6 +25,9 @@ type TurnDigest struct {
 	Earlier     []string  `json:"earlier,omitempty"` // queries of the same rollout before this one, oldest first
 	Answer      string    `json:"answer"`            // the rollout's final answer, "" when none
 	Time        time.Time `json:"time"`
+
+	// Trace is the group's place in its credit's trace.
+	Trace Trace `json:"-"`
 }
 
 // Annotation is one label for one turn, or for a whole rollout when Turn is

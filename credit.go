@@ -18,6 +18,9 @@ type Credit struct {
 	GroupSize int     `json:"group_size"`
 	Version   Version `json:"version"` // policy version at issue
 	Epoch     uint64  `json:"epoch"`   // learner epoch (fencing token) at issue
+
+	// Trace is the last place known in the trace of the credit's life.
+	Trace Trace `json:"-"`
 }
 
 // MaxGroupSize bounds the rollouts of one group.

@@ -9,6 +9,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
 )
@@ -104,7 +109,7 @@ type Tasks interface {
 	Task(id string) (forager.Task, error)
 }
 
-// Deps is what an Actor needs from outside; all fields are required.
+// Deps is what an Actor needs from outside; all fields are required but Tracer.
 type Deps struct {
 	Player   *Player
 	Played   *PlayedVersion
@@ -114,6 +119,7 @@ type Deps struct {
 	Tasks    Tasks
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
+	Tracer   trace.Tracer // nil traces nothing
 }
 
 // Actor plays groups for as long as there are credits.
@@ -127,6 +133,9 @@ type Actor struct {
 func New(cfg Config, deps Deps) (*Actor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("actor: %w", err)
+	}
+	if deps.Tracer == nil {
+		deps.Tracer = noop.Tracer{}
 	}
 	return &Actor{cfg: cfg, deps: deps, metrics: newMetrics(deps.Registry)}, nil
 }
@@ -189,14 +198,26 @@ func (a *Actor) next(ctx, play context.Context, idle, failing *backoff) {
 
 // play turns one credit into a durable group. Waiting for weights ends with
 // running, all else with ctx.
-func (a *Actor) play(running, ctx context.Context, lease Lease) error {
+func (a *Actor) play(running, ctx context.Context, lease Lease) (err error) {
+	credit := lease.Credit()
+	ctx, span := a.deps.Tracer.Start(propagation.TraceContext{}.Extract(ctx, &credit.Trace), "rollout.group",
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+			attribute.String(forager.AttributeRun, credit.Run),
+			attribute.Int64(forager.AttributeGroup, int64(credit.Index)),
+			attribute.String(forager.AttributeTask, credit.TaskID),
+			attribute.Int(forager.AttributeSize, credit.GroupSize),
+			attribute.Int64(forager.AttributeVersion, int64(credit.Version)),
+			attribute.Int64(forager.AttributeEpoch, int64(credit.Epoch)),
+			attribute.String(forager.AttributeActor, a.deps.Player.name),
+		))
+	defer func() { finish(span, err) }()
+
 	alive, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer stop()
 	wait.Go(func() { a.keepAlive(alive, lease) })
 
-	credit := lease.Credit()
 	task, err := a.deps.Tasks.Task(credit.TaskID)
 	if err != nil {
 		return fmt.Errorf("credit %d: task %s: %w", credit.Index, credit.TaskID, err)
@@ -204,24 +225,15 @@ func (a *Actor) play(running, ctx context.Context, lease Lease) error {
 	if err := a.awaitWeights(running, credit.Version); err != nil {
 		return fmt.Errorf("credit %d: %w", credit.Index, err)
 	}
+	span.AddEvent("the weights are there")
 	start := time.Now()
 	group, digests, err := a.deps.Player.PlayGroup(ctx, credit, task)
 	if err != nil {
 		return err
 	}
 	a.metrics.played(group, time.Since(start))
-	for {
-		err := a.deps.Sink.Put(ctx, group)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, forager.ErrFull) {
-			return fmt.Errorf("publish group %d: %w", credit.Index, err)
-		}
-		a.metrics.paused.Inc()
-		if !pause(ctx, a.cfg.RetryWait) {
-			return fmt.Errorf("publish group %d: %w", credit.Index, ctx.Err())
-		}
+	if err := a.publish(ctx, group); err != nil {
+		return fmt.Errorf("publish group %d: %w", credit.Index, err)
 	}
 	// What was promised from here on; bench/chaos looks for it in replay.
 	a.deps.Logger.Debug("group is stored", "credit", credit.Index)
@@ -241,6 +253,32 @@ func (a *Actor) awaitWeights(ctx context.Context, version forager.Version) error
 	bounded, cancel := context.WithTimeout(ctx, a.cfg.WeightsWait)
 	defer cancel()
 	return a.deps.Played.Await(bounded, version)
+}
+
+// publish hands a group to the sink, and pauses while that is full.
+func (a *Actor) publish(ctx context.Context, group forager.Group) (err error) {
+	ctx, span := a.deps.Tracer.Start(ctx, "batch.publish", trace.WithSpanKind(trace.SpanKindProducer))
+	defer func() { finish(span, err) }()
+	for {
+		err := a.deps.Sink.Put(ctx, group)
+		if !errors.Is(err, forager.ErrFull) {
+			return err
+		}
+		a.metrics.paused.Inc()
+		span.AddEvent("pause: the stream is full")
+		if !pause(ctx, a.cfg.RetryWait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// finish ends a span. Of an error it tells only that there was one: its text may
+// hold what must not leave the cluster.
+func finish(span trace.Span, err error) {
+	if err != nil {
+		span.SetStatus(codes.Error, "")
+	}
+	span.End()
 }
 
 // keepAlive shows signs of life for a credit until ctx is done.

@@ -11,6 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/policy"
 	"github.com/forager-rl/forager/reward"
@@ -96,6 +100,7 @@ type Player struct {
 	template  protocol.Template
 	style     protocol.Style
 	clock     func() time.Time
+	tracer    trace.Tracer
 	sessions  atomic.Uint64
 }
 
@@ -114,6 +119,7 @@ type PlayerDeps struct {
 	StopTokens []int32
 	Retriever  search.Retriever
 	Clock      func() time.Time
+	Tracer     trace.Tracer // nil traces nothing
 }
 
 // NewPlayer reads the prompt template and prepares to play.
@@ -133,10 +139,14 @@ func NewPlayer(cfg EpisodeConfig, deps PlayerDeps) (*Player, error) {
 	if prompter == nil {
 		prompter = contents{deps.Tokenizer}
 	}
+	tracer := deps.Tracer
+	if tracer == nil {
+		tracer = noop.Tracer{}
+	}
 	return &Player{
 		cfg: cfg, run: deps.Run, name: deps.Actor, generator: deps.Generator, tokenizer: deps.Tokenizer,
 		prompter: prompter, stops: deps.StopTokens,
-		retriever: deps.Retriever, template: template, style: style, clock: deps.Clock,
+		retriever: deps.Retriever, template: template, style: style, clock: deps.Clock, tracer: tracer,
 	}, nil
 }
 
@@ -151,11 +161,14 @@ func (p *Player) PlayGroup(ctx context.Context, credit forager.Credit, task fora
 	var wait sync.WaitGroup
 	for i := range rollouts {
 		wait.Go(func() {
+			ctx, span := p.tracer.Start(ctx, "rollout.episode", trace.WithAttributes(attribute.Int(forager.AttributeSample, i)))
 			rollouts[i], digests[i], errs[i] = p.Play(ctx, task, SampleSeed(credit.Seed, i), p.cfg.Temperature)
 			if errs[i] != nil {
 				cancel()
 			}
 			r := &rollouts[i]
+			span.SetAttributes(attribute.String(forager.AttributeFinish, string(r.Finish)), attribute.Int(forager.AttributeTokens, len(r.Tokens)))
+			finish(span, errs[i])
 			r.ID = forager.RolloutID(credit.Run, credit.Index, i)
 			r.Run, r.Group, r.Sample = credit.Run, credit.Index, i
 			for j := range digests[i] {
@@ -256,8 +269,10 @@ func (e *episode) act(c policy.Completion) forager.Span {
 }
 
 // turn lets the policy act once and the environment answer.
-func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int, temperature float32) error {
+func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int, temperature float32) (err error) {
 	r := &e.rollout
+	ctx, timed := p.tracer.Start(ctx, "rollout.turn", trace.WithAttributes(attribute.Int(forager.AttributeTurn, turn)))
+	defer func() { finish(timed, err) }()
 	budget := p.cfg.MaxTokens - len(r.Tokens)
 	if budget < 1 {
 		r.Finish = forager.FinishLength
@@ -280,6 +295,7 @@ func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int,
 	e.response = append(e.response, text...)
 	e.spoken = append(e.spoken, text...)
 	action := protocol.ParseAction(text)
+	timed.SetAttributes(attribute.String(forager.AttributeKind, string(action.Kind)), attribute.Int(forager.AttributeTokens, len(done.Tokens)))
 	t := forager.Turn{Kind: action.Kind, Text: action.Text, Action: span}
 	switch {
 	case action.Kind == forager.TurnAnswer:
@@ -320,7 +336,9 @@ func (e *episode) digest(turn int, query string, found []forager.Passage, observ
 }
 
 // search asks the retriever and notes on the turn what it found.
-func (p *Player) search(ctx context.Context, t *forager.Turn) ([]forager.Passage, error) {
+func (p *Player) search(ctx context.Context, t *forager.Turn) (_ []forager.Passage, err error) {
+	ctx, span := p.tracer.Start(ctx, "rollout.search", trace.WithSpanKind(trace.SpanKindClient))
+	defer func() { finish(span, err) }()
 	start := p.clock()
 	lists, err := p.retriever.Search(ctx, []string{t.Text}, p.cfg.TopPassages)
 	t.Latency = p.clock().Sub(start)

@@ -13,6 +13,9 @@
 // acked within Config.AckWait comes again. Every call ends: with its context, or
 // after Config.Timeout.
 //
+// Messages of streams and requests carry the W3C trace context of who sends them in
+// their headers, if there is one.
+//
 // With credentials (Config.TLS, Seed, Users) the server lets in nobody else, and
 // each role may use only the subjects that PermissionsOf lists. Without, whoever
 // reaches it may do everything, so it stays on loopback.

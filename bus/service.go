@@ -63,7 +63,7 @@ func (e *remoteError) Unwrap() error { return e.sentinel }
 
 // Request asks a service and waits for the reply, for at most Config.Timeout. It
 // returns ErrNoService when nobody serves it, and the error of the handler with
-// its text and its sentinel.
+// its text and its sentinel. The handler sees the trace context of ctx.
 func (b *Bus) Request(ctx context.Context, service string, data []byte) ([]byte, error) {
 	if err := checkName("service", service); err != nil {
 		return nil, err
@@ -73,6 +73,7 @@ func (b *Bus) Request(ctx context.Context, service string, data []byte) ([]byte,
 	deadline, _ := bounded.Deadline()
 	request := nats.NewMsg(b.names.service(service))
 	request.Data = data
+	inject(ctx, request.Header)
 	request.Header.Set(timeoutHeader, strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10))
 	reply, err := b.conn.RequestMsgWithContext(bounded, request)
 	switch {
@@ -139,7 +140,7 @@ func (b *Bus) answer(ctx context.Context, service string, request *nats.Msg, han
 	}
 	// A request that is taken is finished even when the server of it is told to
 	// stop: only its caller's wait ends it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
+	ctx, cancel := context.WithTimeout(extract(context.WithoutCancel(ctx), request.Header), wait)
 	defer cancel()
 	reply := nats.NewMsg(request.Reply)
 	data, err := handler(ctx, request.Data)

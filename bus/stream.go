@@ -20,7 +20,8 @@ import (
 // Rollouts drop it while a message with that id is in the stream (waiting or
 // being worked on), the others drop it within two minutes. Both count as
 // success. A full stream gives forager.ErrFull, except Digests, which drops its
-// oldest. After any other error the message may or may not be there.
+// oldest. After any other error the message may or may not be there. The message
+// carries the trace context of ctx, if there is one.
 func (b *Bus) Publish(ctx context.Context, s Stream, id string, data []byte) error {
 	if err := b.publish(ctx, s, id, data); err != nil {
 		return fmt.Errorf("publish to %s: %w", s, err)
@@ -44,7 +45,9 @@ func (b *Bus) publish(ctx context.Context, s Stream, id string, data []byte) err
 	}
 	bounded, cancel := b.bounded(ctx)
 	defer cancel()
-	_, err := b.js.PublishMsg(bounded, b.message(b.names.subject(s, id), data), opts...)
+	msg := b.message(b.names.subject(s, id), data)
+	inject(ctx, msg.Header)
+	_, err := b.js.PublishMsg(bounded, msg, opts...)
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
@@ -69,8 +72,9 @@ func (b *Bus) publish(ctx context.Context, s Stream, id string, data []byte) err
 // Config.AckWait, counted from the delivery or the last Extend.
 type Message struct {
 	Data        []byte
-	Sequence    uint64 // place in its stream
-	Redelivered int    // how often it was delivered before
+	Sequence    uint64        // place in its stream
+	Redelivered int           // how often it was delivered before
+	Trace       forager.Trace // of its publisher; zero when it was not traced
 
 	bus *Bus
 	msg jetstream.Msg
@@ -156,7 +160,7 @@ func (b *Bus) collect(ctx context.Context, batch jetstream.MessageBatch) ([]*Mes
 				continue
 			}
 			messages = append(messages, &Message{
-				Data: msg.Data(), Sequence: meta.Sequence.Stream, Redelivered: int(meta.NumDelivered) - 1, bus: b, msg: msg,
+				Data: msg.Data(), Sequence: meta.Sequence.Stream, Redelivered: int(meta.NumDelivered) - 1, Trace: traceOf(msg.Headers()), bus: b, msg: msg,
 			})
 		case <-ctx.Done():
 			go func() { // ends with the request

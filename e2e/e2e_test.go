@@ -5,12 +5,14 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/batch"
 	"github.com/forager-rl/forager/rundir"
+	"github.com/forager-rl/forager/tracing/tracetest"
 )
 
 // small makes steps of a fraction of a second. Evidence is rewarded as well, so
@@ -98,11 +101,13 @@ func TestKilledFiveTimes(t *testing.T) {
 // replay is killed and comes back.
 func TestSeparateProcesses(t *testing.T) {
 	const steps = 25
+	traces := tracetest.Start(t)
 	root := t.TempDir()
 	dir := filepath.Join(root, "apart")
 	common := append(small[:len(small):len(small)], "--set", "run.root="+root, "--run", "apart",
 		"--set", fmt.Sprintf("learner.steps=%d", steps), "--set", "actor.groups=1",
-		"--set", "actor.keep_alive=500ms", "--set", "bus.ack_wait=3s", "--set", "bus.timeout=3s")
+		"--set", "actor.keep_alive=500ms", "--set", "bus.ack_wait=3s", "--set", "bus.timeout=3s",
+		"--set", "tracing.endpoint="+traces.URL(), "--set", "tracing.flush_interval=100ms")
 	nats := start(t, "nats", "nats", common, "--listen", "127.0.0.1:0")
 	line := nats.awaitLine("NATS with JetStream at ", 30*time.Second)
 	url := line[strings.Index(line, "nats://"):]
@@ -123,6 +128,36 @@ func TestSeparateProcesses(t *testing.T) {
 	role("replay again", "replay")
 	learner.succeed(3 * time.Minute)
 	checkRollouts(t, dir, checkSteps(t, dir, steps))
+	checkTraces(t, traces)
+}
+
+// checkTraces demands a trace in which learner, actor and replay have told their
+// parts. The reward server may have been killed before it could.
+func checkTraces(t *testing.T, traces *tracetest.Receiver) {
+	t.Helper()
+	want := []string{
+		"forager-learner credit.issue", "forager-actor rollout.group", "forager-actor batch.publish",
+		"forager-replay replay.insert", "forager-replay replay.sample",
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if !traces.Await(ctx, func(spans []tracetest.Span) bool {
+		parts := map[string]map[string]bool{} // by trace
+		for _, s := range spans {
+			if parts[s.Trace] == nil {
+				parts[s.Trace] = map[string]bool{}
+			}
+			parts[s.Trace][s.Service+" "+s.Name] = true
+		}
+		for _, part := range parts {
+			if !slices.ContainsFunc(want, func(w string) bool { return !part[w] }) {
+				return true
+			}
+		}
+		return false
+	}) {
+		t.Errorf("of %d spans no trace has all of %v", len(traces.Spans()), want)
+	}
 }
 
 // rows reads metrics.jsonl as far as it is written.

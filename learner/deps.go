@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/forager-rl/forager"
 )
 
@@ -101,7 +103,7 @@ type Reward struct {
 }
 
 // Deps is everything a Learner needs from outside. All fields are required but
-// Reference and Resume.
+// Reference, Resume and Tracer.
 type Deps struct {
 	RunID       string
 	Seed        uint64
@@ -120,6 +122,7 @@ type Deps struct {
 	Resume      *State // state of the checkpoint that Model was loaded from; nil starts a run
 	Logger      *slog.Logger
 	Clock       func() time.Time
+	Tracer      trace.Tracer // nil traces nothing
 }
 
 func (d *Deps) validate() error {

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"slices"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/forager-rl/forager"
 )
 
@@ -34,6 +37,7 @@ type trainable struct {
 	index     uint64
 	sequences []Sequence
 	rewards   []float64
+	trace     forager.Trace // of its sampling
 }
 
 func (h *harvest) fill(m *StepMetrics) {
@@ -150,7 +154,7 @@ func (l *Learner) known(index uint64) bool {
 // prepare turns a group into sequences. Rollouts that are malformed, that the
 // environment failed or that have no reward are left out.
 func (l *Learner) prepare(tally *rolloutTally, group *forager.Group) trainable {
-	t := trainable{index: group.Credit.Index}
+	t := trainable{index: group.Credit.Index, trace: group.Credit.Trace}
 	for i := range group.Rollouts {
 		r := &group.Rollouts[i]
 		if err := r.Validate(); err != nil {
@@ -187,7 +191,7 @@ func (l *Learner) topUp(ctx context.Context) error {
 	}
 	for len(l.unsent) > 0 {
 		index := l.unsent[0]
-		err := l.act(ctx, "issue credit", func() error { return l.Credits.Issue(ctx, l.credit(index)) })
+		err := l.send(ctx, l.credit(index))
 		if errors.Is(err, forager.ErrFull) {
 			return nil // actors have enough to do; the rest follows later
 		}
@@ -197,6 +201,24 @@ func (l *Learner) topUp(ctx context.Context) error {
 		l.unsent = l.unsent[1:]
 	}
 	return nil
+}
+
+// send hands a credit to the actors. Its trace begins here: a step issues many,
+// and their lives go on after it.
+func (l *Learner) send(ctx context.Context, c forager.Credit) error {
+	ctx, span := l.Tracer.Start(ctx, "credit.issue", trace.WithNewRoot(), trace.WithLinks(linksTo(ctx)...),
+		trace.WithSpanKind(trace.SpanKindProducer), l.position(l.state.Step+1, c.Version), trace.WithAttributes(
+			attribute.Int64(forager.AttributeGroup, int64(c.Index)),
+			attribute.String(forager.AttributeTask, c.TaskID),
+		))
+	err := l.act(ctx, "issue credit", func() error { return l.Credits.Issue(ctx, c) })
+	if errors.Is(err, forager.ErrFull) { // no failure: it is sent later
+		span.SetAttributes(attribute.String(forager.AttributeOutcome, "full"))
+		span.End()
+		return err
+	}
+	finish(span, err)
+	return err
 }
 
 // issue opens the next credit. It is sent to the actors unless its group was

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/forager-rl/forager"
 )
 
@@ -31,6 +34,9 @@ type Learner struct {
 func New(config Config, deps Deps) (*Learner, error) {
 	if err := errors.Join(config.Validate(), deps.validate()); err != nil {
 		return nil, err
+	}
+	if deps.Tracer == nil {
+		deps.Tracer = noop.Tracer{}
 	}
 	l := &Learner{Deps: deps, config: config, state: State{Run: deps.RunID}}
 	if deps.Resume != nil {
@@ -161,7 +167,10 @@ func (l *Learner) announce(ctx context.Context) error {
 
 // step does one step. gathering ends earlier than ctx when time is up; once the
 // update has begun the step is finished whatever happens to either.
-func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Duration) error {
+func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Duration) (err error) {
+	ctx, span := l.Tracer.Start(ctx, SpanStep, trace.WithNewRoot(), l.position(l.state.Step+1, l.state.Version))
+	defer func() { finish(span, err) }()
+	gathering = trace.ContextWithSpan(gathering, span)
 	begun := l.Clock()
 	metrics := StepMetrics{LearningRate: l.config.learningRate(l.state.Step)}
 
@@ -176,7 +185,7 @@ func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Durat
 	h.fill(&metrics)
 	gathered := l.Clock()
 
-	updated, err := l.update(h, &metrics)
+	updated, err := l.update(ctx, h, &metrics)
 	if err != nil {
 		return err
 	}
@@ -242,9 +251,11 @@ func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Durat
 
 // checkpoint makes the state durable and known. Only then may it be published or
 // committed: a successor resumes from what is known.
-func (l *Learner) checkpoint(ctx context.Context) error {
+func (l *Learner) checkpoint(ctx context.Context) (err error) {
+	ctx, span := l.Tracer.Start(ctx, "learner.checkpoint", l.position(l.state.Step, l.state.Version))
+	defer func() { finish(span, err) }()
 	saved := l.state.clone()
-	err := l.Checkpoints.Save(saved, func() error { return l.hold(ctx) })
+	err = l.Checkpoints.Save(saved, func() error { return l.hold(ctx) })
 	if err == nil {
 		err = l.act(ctx, "record", func() error { return l.Checkpoints.Record(ctx) })
 	}
@@ -257,8 +268,10 @@ func (l *Learner) checkpoint(ctx context.Context) error {
 
 // publish is repeated until it succeeds. An attempt whose answer was lost makes
 // the next one stale, which is as good as done.
-func (l *Learner) publish(ctx context.Context) error {
-	err := l.act(ctx, "publish", func() error {
+func (l *Learner) publish(ctx context.Context) (err error) {
+	ctx, span := l.Tracer.Start(ctx, "weights.publish", trace.WithSpanKind(trace.SpanKindProducer), l.position(l.state.Step, l.state.Version))
+	defer func() { finish(span, err) }()
+	err = l.act(ctx, "publish", func() error {
 		err := l.Publisher.Publish(ctx, l.state.Version, l.state.Step)
 		if !errors.Is(err, forager.ErrStale) {
 			return err

@@ -1,16 +1,25 @@
 package learner
 
 import (
+	"context"
 	"fmt"
 	"slices"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/forager-rl/forager"
 )
 
 // update learns from a step's groups. updated is false when no gradient was
 // finite, or there were no groups.
-func (l *Learner) update(h *harvest, metrics *StepMetrics) (updated bool, err error) {
+func (l *Learner) update(ctx context.Context, h *harvest, metrics *StepMetrics) (updated bool, err error) {
 	if len(h.groups) == 0 {
 		return false, nil
 	}
+	_, span := l.Tracer.Start(ctx, "learner.update", trace.WithLinks(h.links()...), l.position(l.state.Step+1, l.state.Version),
+		trace.WithAttributes(attribute.Int(forager.AttributeGroups, len(h.groups))))
+	defer func() { finish(span, err) }()
 	if l.config.ShuffleRewards {
 		l.shuffleRewards(h.groups)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
 	"github.com/forager-rl/forager/search"
 	"github.com/forager-rl/forager/security"
+	"github.com/forager-rl/forager/tracing"
 )
 
 // Config is every setting of a process. Each section belongs to one package.
@@ -44,6 +45,7 @@ type Config struct {
 	Admin   AdminConfig         `mapstructure:"admin"`
 
 	Security security.Config `mapstructure:"security"`
+	Tracing  tracing.Config  `mapstructure:"tracing"`
 }
 
 // RunConfig names a run.
@@ -203,6 +205,7 @@ func DefaultConfig() Config {
 		Cluster: cluster.DefaultConfig(),
 		Eval:    EvalConfig{Split: string(forager.Test)},
 		Admin:   AdminConfig{Listen: "127.0.0.1:0", StartTimeout: 60 * time.Second, StopTimeout: 30 * time.Second},
+		Tracing: tracing.DefaultConfig(),
 	}
 	c.Search.BM25.TitleWeight = 4 // the built-in passages are found by their titles
 	c.Search.Client.URL = ""
@@ -245,6 +248,7 @@ func (c *Config) Validate() error {
 	}
 	check("bus", transport.Validate())
 	check("cluster", c.Cluster.Validate())
+	check("tracing", c.Tracing.Validate())
 	if c.Run.Root == "" {
 		check("run", errors.New("root is empty, name the folder for run directories"))
 	}

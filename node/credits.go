@@ -124,6 +124,7 @@ func (r *creditReader) read(m *bus.Message) (c forager.Credit, ok bool) {
 		r.outdated.Inc()
 		return c, false
 	}
+	c.Trace = m.Trace
 	return c, true
 }
 

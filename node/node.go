@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/bus"
@@ -20,6 +21,7 @@ import (
 	"github.com/forager-rl/forager/learner"
 	"github.com/forager-rl/forager/rundir"
 	"github.com/forager-rl/forager/security"
+	"github.com/forager-rl/forager/tracing"
 )
 
 // StepUpdate tells a person how training goes.
@@ -76,6 +78,7 @@ type process struct {
 	learning  *learning
 	signals   *creditSignal
 	bus       *bus.Bus
+	tracing   *tracing.Tracing
 	cluster   *cluster.Client
 	roster    *cluster.Roster
 	tasks     *dataset
@@ -126,12 +129,15 @@ func (p *process) openBus(ctx context.Context, embedded bool) error {
 	if err != nil {
 		return err
 	}
+	if p.tracing, err = p.openTracing(); err != nil {
+		return errors.Join(err, b.Close())
+	}
 	p.bus, p.cluster = b, clusterClient(b)
 	p.roster = p.newRoster()
 	return nil
 }
 
-// close ends the roles, then the bus. From its beginning on nobody finds the
+// close ends the roles, then the bus, then traces. From its beginning on nobody finds the
 // services of this process.
 func (p *process) close() error {
 	if p.bus == nil {
@@ -139,7 +145,26 @@ func (p *process) close() error {
 	}
 	p.roster.Tell(func(m *cluster.Member) { clear(m.Addresses) })
 	p.group.stop()
-	return p.bus.Close()
+	err := p.bus.Close()
+	p.tracing.Close()
+	return err
+}
+
+// openTracing begins to send the spans of this process, if it is to.
+func (p *process) openTracing() (*tracing.Tracing, error) {
+	service := "forager" // plays all roles
+	for _, role := range p.roles {
+		service += "-" + string(role)
+	}
+	return tracing.Open(p.cfg.Tracing, tracing.Deps{
+		Service: service, Instance: p.name, Version: programVersion(), Always: []string{learner.SpanStep},
+		Logger: p.logger, Registerer: p.registry,
+	})
+}
+
+// tracer makes the spans of a package of this module.
+func (p *process) tracer(name string) trace.Tracer {
+	return p.tracing.Tracer("github.com/forager-rl/forager/" + name)
 }
 
 // dataset reads the tasks once.

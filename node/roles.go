@@ -39,7 +39,7 @@ func (p *process) awaitCluster(ctx context.Context) error {
 func (p *process) startReplay(ctx context.Context) error {
 	service, err := replay.NewService(filepath.Join(p.dir.Path(), "replay"), p.run, p.cfg.Replay, replay.ServiceDeps{
 		Batches: groupReader{p.bus, p.logger}, Labels: annotations{p.bus, p.unreadable}, Archive: archive{p.dir.RolloutsPath()},
-		Logger: p.logger, Registerer: p.registry,
+		Logger: p.logger, Registerer: p.registry, Tracer: p.tracer("replay"),
 	})
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (p *process) startRewardServer(ctx context.Context) error {
 	server, err := rewardsrv.New(p.cfg.Judge, rewardsrv.Deps{
 		Intake: digestReader{p.bus, p.unreadable, p.logger}, Labels: labelStream{p.bus, p.unreadable}, Tasks: tasks, Index: index,
 		Claims: p.bus, Models: rewardModels{p.bus},
-		Logger: p.logger, Registerer: p.registry, Now: p.clock, Random: unpredictable(),
+		Logger: p.logger, Registerer: p.registry, Now: p.clock, Random: unpredictable(), Tracer: p.tracer("rewardsrv"),
 	})
 	if err != nil {
 		return errors.Join(err, index.Close())
@@ -272,7 +272,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 	for i := range count {
 		player, err := actor.NewPlayer(p.cfg.Episode, actor.PlayerDeps{
 			Run: p.run, Actor: fmt.Sprintf("%s-%d", p.name, i), Generator: ensemble.generator(i),
-			Tokenizer: l.tokenizer, Prompter: l, StopTokens: l.tokenizer.StopTokens(), Retriever: retriever, Clock: p.clock,
+			Tokenizer: l.tokenizer, Prompter: l, StopTokens: l.tokenizer.StopTokens(), Retriever: retriever, Clock: p.clock, Tracer: p.tracer("actor"),
 		})
 		if err != nil {
 			ensemble.close()
@@ -282,6 +282,7 @@ func (p *process) newActorPool(ctx context.Context, tasks *dataset) (*actorPool,
 			Player: player, Played: played, Credits: countedCredits{credits, held}, Sink: groupWriter{p.bus}, Digests: digestWriter{p.bus},
 			Tasks: tasks, Logger: p.logger,
 			Registry: prometheus.WrapRegistererWith(prometheus.Labels{"actor": fmt.Sprint(i)}, p.registry),
+			Tracer:   p.tracer("actor"),
 		})
 		if err != nil {
 			ensemble.close()

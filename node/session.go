@@ -141,7 +141,7 @@ func (p *process) newSession(ctx context.Context, k *kit, tenure *cluster.Tenure
 		Checkpoints: &checkpointer{
 			checkpoints: checkpoints, cluster: p.cluster, epoch: epoch, trainer: trainer, language: k.language,
 		},
-		Reporter: reporter, Resume: state, Logger: p.logger, Clock: p.clock,
+		Reporter: reporter, Resume: state, Logger: p.logger, Clock: p.clock, Tracer: p.tracer("learner"),
 	})
 	if err != nil {
 		return nil, err

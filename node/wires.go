@@ -91,7 +91,7 @@ func (r groupReader) Next(ctx context.Context) (replay.Delivery, error) {
 		return replay.Delivery{}, err
 	}
 	m := messages[0]
-	return replay.Delivery{Data: m.Data, Ack: m.Ack, Nak: func() error { return m.Nak(time.Second) }}, nil
+	return replay.Delivery{Data: m.Data, Trace: m.Trace, Ack: m.Ack, Nak: func() error { return m.Nak(time.Second) }}, nil
 }
 
 // digestWriter implements actor.Digests.
@@ -128,6 +128,9 @@ func (r digestReader) Next(ctx context.Context, most int) ([]forager.TurnDigest,
 		digests, err := batch.DecodeDigests(m.Data)
 		if err != nil {
 			r.unreadable.note(bus.Digests, m.Sequence, err)
+		}
+		for i := range digests {
+			digests[i].Trace = m.Trace
 		}
 		list = append(list, digests...)
 		if err := m.Ack(); err != nil {

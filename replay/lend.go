@@ -17,8 +17,9 @@ type Inventory struct {
 
 // Lot is a part of a stored batch: its bytes, and which of its groups are meant.
 type Lot struct {
-	Raw  []byte
-	Keys []uint64
+	Raw    []byte
+	Keys   []uint64
+	Traces []forager.Trace // one for each key
 }
 
 // Loan is the answer to a sample request.
@@ -40,12 +41,15 @@ func (l *Loan) Groups() ([]forager.Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, key := range lot.Keys {
+		for i, key := range lot.Keys {
 			at := slices.IndexFunc(decoded, func(g forager.Group) bool { return g.Credit.Index == key })
 			if at < 0 {
 				return nil, fmt.Errorf("%w: group %d is not in its batch", forager.ErrCorrupt, key)
 			}
 			g := decoded[at]
+			if i < len(lot.Traces) {
+				g.Credit.Trace = lot.Traces[i]
+			}
 			for i := range g.Rollouts {
 				g.Rollouts[i].Annotations = labels[g.Rollouts[i].ID]
 			}
@@ -184,6 +188,7 @@ func (t *Table) lots(keys []uint64) (lots []Lot, corrupt []uint64) {
 		}
 		lot := &lots[len(lots)-1]
 		lot.Keys = append(lot.Keys, key)
+		lot.Traces = append(lot.Traces, it.Trace)
 	}
 	return lots, corrupt
 }

@@ -19,6 +19,7 @@ type meta struct {
 	Key      uint64          `json:"key"`
 	Oldest   forager.Version `json:"oldest"` // of any of its tokens
 	Rollouts []string        `json:"rollouts"`
+	Trace    forager.Trace   `json:"trace,omitzero"` // of its insertion
 }
 
 // segment is one append-only file of batches.

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
 )
@@ -22,9 +24,10 @@ import (
 // Delivery is one batch from actors. Ack says that it is stored; Nak asks for it
 // again.
 type Delivery struct {
-	Data []byte
-	Ack  func() error
-	Nak  func() error
+	Data  []byte
+	Trace forager.Trace // of its publication
+	Ack   func() error
+	Nak   func() error
 }
 
 // Batches is the stream of batches from actors.
@@ -57,6 +60,7 @@ type ServiceDeps struct {
 	Archive    Archive // nil keeps nothing
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil exports nothing
+	Tracer     trace.Tracer          // nil traces nothing
 }
 
 // Service fills a table from the bus and answers a learner's requests.
@@ -79,6 +83,9 @@ func NewService(dir, run string, config Config, deps ServiceDeps) (*Service, err
 	}
 	if run == "" || deps.Batches == nil || deps.Labels == nil || deps.Logger == nil {
 		return nil, errors.New("replay service: run, batches, labels and logger are required")
+	}
+	if deps.Tracer == nil {
+		deps.Tracer = noop.Tracer{}
 	}
 	s := &Service{ServiceDeps: deps, dir: dir, run: run, config: config, ready: make(chan struct{})}
 	if deps.Registerer != nil {
@@ -139,7 +146,7 @@ func (s *Service) fill(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("next batch: %w", err)
 		}
-		_, _, err = s.table.Insert(delivery.Data)
+		err = s.insert(ctx, delivery)
 		switch {
 		case err == nil:
 		case errors.Is(err, forager.ErrSchema), errors.Is(err, forager.ErrCorrupt), errors.Is(err, ErrRefused):
@@ -212,6 +219,7 @@ func (s *Service) answer(ctx context.Context, r request) (answer response, loan 
 			q.MaxBytes = s.config.ResponseBytes
 		}
 		loan, err = s.table.Sample(wait, r.Epoch, r.Sequence, r.Query)
+		s.traceSample(ctx, r, &loan)
 		return answer, loan, err
 	case opCommit:
 		s.turn.Lock()

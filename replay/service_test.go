@@ -182,7 +182,7 @@ func TestSampleWaitIsBounded(t *testing.T) {
 func FuzzDecodeResponse(f *testing.F) {
 	raw := encode(f, small(1, 0))
 	whole, err := encodeResponse(response{Held: []uint64{1}}, Loan{
-		Lots: []Lot{{raw, []uint64{1}}}, Labels: []forager.Annotation{label(1, 0, 0, "helpful", 1)}, Drops: []Drop{{2, DropStale}},
+		Lots: []Lot{{Raw: raw, Keys: []uint64{1}}}, Labels: []forager.Annotation{label(1, 0, 0, "helpful", 1)}, Drops: []Drop{{2, DropStale}},
 	})
 	if err != nil {
 		f.Fatal(err)

@@ -135,6 +135,11 @@ func (t *Table) load() error {
 // forager.ErrCorrupt, forager.ErrSchema or ErrRefused when the batch is to
 // blame, and then nothing is stored.
 func (t *Table) Insert(raw []byte) (inserted, repeated int, err error) {
+	return t.insert(raw, forager.Trace{})
+}
+
+// insert is Insert for groups with a place in a trace, which is kept with them.
+func (t *Table) insert(raw []byte, at forager.Trace) (inserted, repeated int, err error) {
 	groups, err := batch.DecodeGroups(raw)
 	if err != nil {
 		return 0, 0, err
@@ -144,6 +149,7 @@ func (t *Table) Insert(raw []byte) (inserted, repeated int, err error) {
 		if metas[i], err = t.describe(&groups[i]); err != nil {
 			return 0, 0, err
 		}
+		metas[i].Trace = at
 	}
 
 	t.mu.Lock()
@@ -169,12 +175,12 @@ func (t *Table) Insert(raw []byte) (inserted, repeated int, err error) {
 	if len(fresh) == 0 {
 		return 0, repeated, nil
 	}
-	at, err := t.segments.append(fresh, raw)
+	stored, err := t.segments.append(fresh, raw)
 	if err != nil {
 		return 0, repeated, forager.WithHint(fmt.Errorf("store batch: %w", err), "free disk space, then resume")
 	}
 	for _, m := range fresh {
-		t.core.insert(m, at)
+		t.core.insert(m, stored)
 		t.labels.expect(m.Rollouts)
 	}
 	t.counts.Inserted += uint64(len(fresh))

@@ -47,8 +47,9 @@ type response struct {
 }
 
 type lotRef struct {
-	Bytes int      `json:"bytes"`
-	Keys  []uint64 `json:"keys"`
+	Bytes  int             `json:"bytes"`
+	Keys   []uint64        `json:"keys"`
+	Traces []forager.Trace `json:"traces,omitempty"` // one for each key; none when nothing is traced
 }
 
 // codes are the sentinel errors that keep their identity across the wire.
@@ -91,7 +92,7 @@ func encodeResponse(r response, loan Loan) ([]byte, error) {
 	}
 	size := len(labels)
 	for _, lot := range loan.Lots {
-		r.Lots = append(r.Lots, lotRef{len(lot.Raw), lot.Keys})
+		r.Lots = append(r.Lots, lotRef{len(lot.Raw), lot.Keys, traced(lot.Traces)})
 		size += len(lot.Raw)
 	}
 	r.Drops, r.LabelBytes = loan.Drops, len(labels)
@@ -127,7 +128,7 @@ func decodeResponse(data []byte) (r response, loan Loan, err error) {
 		if ref.Bytes < 0 || ref.Bytes > len(data) {
 			return r, loan, broken("batch is cut off")
 		}
-		loan.Lots = append(loan.Lots, Lot{Raw: data[:ref.Bytes], Keys: ref.Keys})
+		loan.Lots = append(loan.Lots, Lot{Raw: data[:ref.Bytes], Keys: ref.Keys, Traces: ref.Traces})
 		data = data[ref.Bytes:]
 	}
 	if r.LabelBytes != len(data) {

@@ -107,7 +107,7 @@ func (s *Server) accept(j judgeState, e episode, i int, out chan<- forager.Annot
 			s.metrics.drop(dropUnknownTask, 1)
 			return fmt.Errorf("find task %s: %w", d.TaskID, err)
 		}
-		o, settled = s.ledger.add(want{j.judge.Source(), g, item, itemBytes(item)}, ref)
+		o, settled = s.ledger.add(want{j.judge.Source(), g, item, itemBytes(item) + traceBytes(d.Trace), d.Trace}, ref)
 	}
 	if settled {
 		s.metrics.hit()

@@ -49,6 +49,7 @@ type entry struct {
 	grader  Grader
 	source  string
 	item    rubric.Item
+	trace   forager.Trace
 	bytes   int64     // text of the item, and the turns that wait
 	wanted  time.Time // by the newest digest
 	waiting []turnRef // bounded by maxWaiting
@@ -151,7 +152,8 @@ type want struct {
 	source string
 	grader Grader
 	item   rubric.Item
-	bytes  int64 // text of the item
+	bytes  int64         // text of the item, and of the trace
+	trace  forager.Trace // of the group that wanted it first
 }
 
 // add queues an unseen key. Should it have been added meanwhile, the turn joins
@@ -164,7 +166,7 @@ func (l *ledger) add(w want, ref turnRef) (o outcome, settled bool) {
 	}
 	ref.rolloutID = strings.Clone(ref.rolloutID)
 	e := &entry{
-		key: w.item.Key, grader: w.grader, source: w.source, item: compact(w.item), wanted: l.now(),
+		key: w.item.Key, grader: w.grader, source: w.source, item: compact(w.item), trace: w.trace, wanted: l.now(),
 		waiting: []turnRef{ref}, bytes: w.bytes + refBytes + int64(len(ref.rolloutID)),
 	}
 	l.entries[e.key] = e
@@ -268,7 +270,7 @@ func (l *ledger) take(ctx context.Context) (w work, ok bool) {
 	if l.queue.Len() > 0 {
 		l.changed.Signal() // there may be room for one more
 	}
-	return work{want{e.source, e.grader, e.item, e.bytes}, e.revision, l.now().Sub(e.wanted)}, true
+	return work{want{e.source, e.grader, e.item, e.bytes, e.trace}, e.revision, l.now().Sub(e.wanted)}, true
 }
 
 // land ends the flight of a key.
@@ -293,7 +295,7 @@ func (l *ledger) label(key string, o outcome) []turnRef {
 	if o.failed {
 		e.state = failed
 	}
-	e.result, e.item, e.waiting, e.grader, e.bytes = o, rubric.Item{}, nil, nil, 0
+	e.result, e.item, e.trace, e.waiting, e.grader, e.bytes = o, rubric.Item{}, forager.Trace{}, nil, nil, 0
 	l.unconfirmed++
 	return waiting
 }

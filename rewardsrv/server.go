@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/rewardsrv/labelstore"
@@ -68,6 +70,7 @@ type Deps struct {
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no Prometheus metrics
+	Tracer     trace.Tracer          // nil: nothing is traced
 	Now        func() time.Time      // with a monotonic reading: leases are measured with it
 	Random     *rand.Rand            // for fences, label words and jitter; ought to be unpredictable
 }
@@ -98,6 +101,9 @@ func New(config Config, deps Deps) (*Server, error) {
 	}
 	if deps.Intake == nil || deps.Labels == nil || deps.Tasks == nil || deps.Index == nil || deps.Logger == nil || deps.Now == nil || deps.Random == nil {
 		return nil, errors.New("reward server: intake, labels, tasks, index, logger, clock and random source are needed")
+	}
+	if deps.Tracer == nil {
+		deps.Tracer = noop.Tracer{}
 	}
 	s := &Server{config: config, deps: deps}
 	judges := deps.Judges

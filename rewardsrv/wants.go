@@ -143,6 +143,9 @@ func itemBytes(item rubric.Item) int64 {
 	return int64(n)
 }
 
+// traceBytes is the text of a place in a trace.
+func traceBytes(at forager.Trace) int64 { return int64(len(at.Parent) + len(at.State)) }
+
 func stepBytes(s rubric.Step) int {
 	n := len(s.Query) + len(s.Observation)
 	for _, q := range s.Earlier {

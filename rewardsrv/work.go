@@ -99,14 +99,16 @@ func (s *Server) release(h *held) {
 // or puts it back.
 func (s *Server) label(ctx context.Context, w work, h *held, out chan<- forager.Annotation) {
 	begun := s.deps.Now()
-	verdict, took, err := s.ask(ctx, w)
+	judging, span := s.startSpan(ctx, w)
+	verdict, took, err := s.ask(judging, w)
 	for try := 1; try < maxTries && errors.Is(err, ErrUnusable) && ctx.Err() == nil; try++ {
 		s.deps.Logger.Debug("no usable answer, asking again", "key", w.item.Key, "task", w.item.Task.ID, "error", err)
 		cost := verdict.Judgement
-		verdict, took, err = s.ask(ctx, w)
+		verdict, took, err = s.ask(judging, w)
 		verdict.Judgement.PromptTokens += cost.PromptTokens
 		verdict.Judgement.CompletionTokens += cost.CompletionTokens
 	}
+	endSpan(span, err)
 	s.slots.leave(s.deps.Now().Sub(begun))
 	key := w.item.Key
 	switch {

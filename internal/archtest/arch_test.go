@@ -30,6 +30,8 @@ var layers = map[string][]string{
 	"cluster":              {"."},
 	"rundir":               {".", "internal/wholefile"},
 	"security":             {".", "internal/wholefile"},
+	"tracing":              {},
+	"tracing/tracetest":    {},
 	"reward":               {"."},
 	"policy":               {"."},
 	"policy/chat":          {".", "policy", "policy/tokenizer"},
@@ -64,7 +66,7 @@ var layers = map[string][]string{
 	// 3: what puts them together
 	"node": {
 		".", "internal/wholefile", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
-		"search", "search/worldfacts", "security", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
+		"search", "search/worldfacts", "security", "tracing", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
 
@@ -105,13 +107,24 @@ var owners = map[string][]string{
 	"github.com/pariz/gountries":          {"search/worldfacts"},
 	"github.com/openai/openai-go":         {"rewardsrv/judge"},
 	"github.com/sony/gobreaker":           {"policy/remote", "rewardsrv/judge"},
-	"github.com/prometheus/client_golang": {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "node", "bench/cluster"},
+	"github.com/prometheus/client_golang": {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "tracing", "node", "bench/cluster"},
 	"github.com/spf13/cobra":              {"cmd/forager"},
 	"github.com/spf13/viper":              {"cmd/forager"},
 	"github.com/schollz/progressbar":      {"cmd/forager"},
 	"github.com/fatih/color":              {"cmd/forager"},
 	"github.com/agnivade/levenshtein":     {"cmd/forager", "cmd/forager/internal/settings", "rewardsrv/rubric"},
 	"go.yaml.in/yaml":                     {"rewardsrv/rubric"},
+
+	// All but the API of OpenTelemetry is in one package. The module's root, which
+	// sets what is global, is nobody's.
+	"go.opentelemetry.io/otel/attribute":   {"tracing", "actor", "learner", "replay", "rewardsrv"},
+	"go.opentelemetry.io/otel/codes":       {"actor", "learner", "replay", "rewardsrv"},
+	"go.opentelemetry.io/otel/exporters":   {"tracing"},
+	"go.opentelemetry.io/otel/propagation": {"bus", "actor", "learner", "replay", "rewardsrv"},
+	"go.opentelemetry.io/otel/sdk":         {"tracing"},
+	"go.opentelemetry.io/otel/trace":       {"tracing", "actor", "learner", "replay", "rewardsrv", "node"},
+	"go.opentelemetry.io/proto/otlp":       {"tracing/tracetest"},
+	"google.golang.org/protobuf":           {"tracing/tracetest"},
 }
 
 // pkg is what "go list" says of one package. Imports of tests are left out:
