@@ -35,7 +35,7 @@ func staleness(ctx context.Context, args []string) error {
 	flags.IntVar(&s.size, "size", 4, "`rollouts` of a group")
 	flags.DurationVar(&s.latency, "latency", 50*time.Millisecond, "`time` of a turn; where it varies, the median")
 	flags.DurationVar(&s.update, "update", 200*time.Millisecond, "`time` of an update")
-	flags.IntVar(&s.seeds, "seeds", 5, "`seeds` of the comparison; the defaults take about seven minutes")
+	flags.IntVar(&s.seeds, "seeds", 5, "`seeds` of the comparison; the defaults take about twelve minutes")
 	part := flags.String("part", "both", "what is measured: lags, speed or `both`")
 	steps := flags.Int("steps", 10, "`steps` of a run that measures lag")
 	updates := flags.Int("updates", 20, "`steps` of a run that is compared")
