@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -60,6 +61,8 @@ func TestVoterIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.progress(learner, 2, time.Minute)
+	learner.signal(syscall.SIGTERM) // while the group is there to give its lease back to
+	learner.succeed(time.Minute)
 	checkSteps(t, a.dir, a.steps())
 }
 
