@@ -256,7 +256,7 @@ func (h *house) keep(ctx context.Context) error {
 	if s.Leader != "" {
 		h.seen = h.now()
 	} else if away := h.now().Sub(h.seen); away > h.cfg.LeaderTimeout && h.limiter.allow("no leader") {
-		h.log.Warn("the raft group has no leader: a majority of its voters must be up and reach each other",
+		h.log.Warn("this node knows no raft leader: a majority of the voters must be up and reach each other; if they are, it was removed from the group while it was behind, and can be stopped",
 			"node", h.cfg.NodeID, "since", away.Round(time.Second), "voters", h.servers())
 	}
 	if !h.leads() {

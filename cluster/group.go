@@ -63,7 +63,11 @@ func (c *Cluster) change(ctx context.Context, ch change) error {
 	servers := c.servers()
 	i := slices.IndexFunc(servers, func(s Server) bool { return s.ID == ch.ID })
 	if i < 0 && (ch.Op == opPromote || ch.Op == opRemove || ch.Op == opTransfer && ch.ID != "") {
-		return forager.WithHint(fmt.Errorf("node %q of the raft group %v: %w", ch.ID, servers, forager.ErrNotFound), "a new node asks to be let in when it is started with cluster.join")
+		hint := `"forager voters list" shows who is in the group`
+		if ch.Op == opPromote {
+			hint = "a new node is let in some seconds after its start with cluster.join=true on an empty directory: try again then"
+		}
+		return forager.WithHint(fmt.Errorf("node %q of the raft group %v: %w", ch.ID, servers, forager.ErrNotFound), hint)
 	}
 	switch ch.Op {
 	case opAdmit:

@@ -317,8 +317,11 @@ func TestFullHandOver(t *testing.T) {
 func TestJoin(t *testing.T) {
 	g := newTCPGroup(t, 3, nil)
 	client, ctx := NewClient(g), t.Context()
-	if err := client.AddVoter(ctx, "node-3"); !errors.Is(err, forager.ErrNotFound) {
+	if err := client.AddVoter(ctx, "node-3"); !errors.Is(err, forager.ErrNotFound) || !strings.Contains(err.Error(), "try again") {
 		t.Fatalf("a node that is not in the group got a vote: %v", err)
+	}
+	if err := client.Transfer(ctx, "node-9"); !errors.Is(err, forager.ErrNotFound) || !strings.Contains(err.Error(), "voters list") {
+		t.Fatalf("a node that is not in the group got the lead: %v", err)
 	}
 	n := g.prepare(nil)
 	n.cfg.Join = true

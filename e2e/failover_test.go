@@ -34,6 +34,16 @@ type apart struct {
 // spread starts all roles but learners and actors.
 func spread(t *testing.T, id string, steps int, settings ...string) *apart {
 	t.Helper()
+	a := startBus(t, id, steps, settings...)
+	for _, role := range []string{"cluster", "replay", "retriever"} {
+		a.role(role, role)
+	}
+	return a
+}
+
+// startBus starts the bus alone.
+func startBus(t *testing.T, id string, steps int, settings ...string) *apart {
+	t.Helper()
 	root := t.TempDir()
 	a := &apart{t: t, dir: filepath.Join(root, id)}
 	a.common = slices.Concat(small, []string{
@@ -43,9 +53,6 @@ func spread(t *testing.T, id string, steps int, settings ...string) *apart {
 	nats := start(t, "nats", "nats", a.common, "--listen", "127.0.0.1:0")
 	line := nats.awaitLine("NATS with JetStream at ", 30*time.Second)
 	a.url = line[strings.Index(line, "nats://"):]
-	for _, role := range []string{"cluster", "replay", "retriever"} {
-		a.role(role, role)
-	}
 	return a
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/node"
 )
@@ -33,9 +34,18 @@ func (a *app) voterCommand(cmd *cobra.Command, do func(ctx context.Context, c *c
 			return usageError{errors.New("name the run and its message bus: --run ID --nats nats://host:4222")}
 		}
 		return node.WithGroup(cmd.Context(), cfg.Config, node.GroupOptions{Run: cfg.Run.ID, URL: cfg.Bus.URL, Logger: logger(a.stderr, level())},
-			func(ctx context.Context, c *cluster.Client) error { return do(ctx, c, args) })
+			func(ctx context.Context, c *cluster.Client) error { return adviseVoters(do(ctx, c, args)) })
 	}
 	return cmd
+}
+
+// adviseVoters says what to do when the group has no leader. Other errors stay
+// as they are.
+func adviseVoters(err error) error {
+	if _, advised := errors.AsType[*forager.HintError](err); advised || !errors.Is(err, cluster.ErrUnavailable) {
+		return err
+	}
+	return forager.WithHint(err, `a majority of the voters must be up and reach each other: "forager status" names those that are silent`)
 }
 
 // oneNode wants the id of a node as the only argument.
