@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -23,11 +24,11 @@ type wire interface {
 // the library back in time: everything up to it was applied, so the answer is that
 // it is installed.
 //
-// Entries that follow on a snapshot and come a second time are refused, because
-// the library looks for the snapshot's last entry in the log, where it never was;
-// then leader and follower exchange the same snapshot without a pause. Up to a
-// snapshot that was applied a follower agrees with any leader, so there is nothing
-// to look up.
+// Entries that follow on one that is no longer in the log are refused, because the
+// library looks for it there: those behind a snapshot that come a second time, or
+// come from a leader whose own snapshot is older. Then leader and follower exchange
+// the same snapshot without a pause. Whatever was applied a follower has in common
+// with any leader, so there is nothing to look up.
 //
 // Entries of an old log that a snapshot has overtaken stay in the log, and a later
 // leader might send them on: trim removes them.
@@ -66,18 +67,30 @@ func (m *mended) run(c *Cluster) {
 // Consumer implements raft.Transport.
 func (m *mended) Consumer() <-chan raft.RPC { return m.rpcs }
 
-// mend takes the look-up out of entries that follow on the newest snapshot.
+// mend takes the look-up out of entries that follow on an applied one which is no
+// longer in the log.
 func (m *mended) mend(c *Cluster, request *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
-	newest := m.snapshots.newest.Load()
-	if newest == nil || request.PrevLogEntry != newest.index || request.PrevLogTerm != newest.term ||
-		c.raft.AppliedIndex() < newest.index || c.raft.LastIndex() == newest.index {
+	applied := c.raft.AppliedIndex()
+	if request.PrevLogEntry == 0 || request.PrevLogEntry > applied || request.PrevLogEntry == c.raft.LastIndex() {
 		return request
 	}
-	if err := c.disk.GetLog(newest.index, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
+	if err := c.disk.GetLog(request.PrevLogEntry, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
 		return request
 	}
-	free := *request
-	free.PrevLogEntry, free.PrevLogTerm = 0, 0 // nothing comes before: no look-up
+	return unchecked(request, applied)
+}
+
+// unchecked is a request without what was applied, and without a look-up of what
+// comes before. It lets commit no more than it vouches for, as the paper has it:
+// the library would commit all that is in the log.
+func unchecked(request *raft.AppendEntriesRequest, applied uint64) *raft.AppendEntriesRequest {
+	free, last := *request, request.PrevLogEntry
+	free.PrevLogEntry, free.PrevLogTerm = 0, 0 // nothing comes before
+	if n := len(request.Entries); n > 0 {
+		last = request.Entries[n-1].Index
+	}
+	free.Entries = slices.DeleteFunc(slices.Clone(request.Entries), func(entry *raft.Log) bool { return entry.Index <= applied })
+	free.LeaderCommitIndex = min(request.LeaderCommitIndex, last)
 	return &free
 }
 
