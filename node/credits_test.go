@@ -54,18 +54,27 @@ func issue(t *testing.T, b *bus.Bus, credits ...forager.Credit) {
 // played takes all credits that are there and gives those to be played.
 func played(t *testing.T, r *creditReader) []forager.Credit {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	var list []forager.Credit
 	for {
-		lease, err := r.Next(t.Context(), 100*time.Millisecond)
+		lease, err := r.Next(ctx, 100*time.Millisecond)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lease == nil {
-			return list
+		if lease != nil {
+			list = append(list, lease.Credit())
+			if err := lease.Done(); err != nil {
+				t.Fatal(err)
+			}
+			continue
 		}
-		list = append(list, lease.Credit())
-		if err := lease.Done(); err != nil {
+		info, err := r.bus.StreamInfo(ctx, bus.Credits) // the wait may have been too short
+		if err != nil {
 			t.Fatal(err)
+		}
+		if info.Messages == 0 {
+			return list
 		}
 	}
 }
