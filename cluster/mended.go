@@ -25,10 +25,9 @@ type wire interface {
 // it is installed.
 //
 // Entries that follow on one that is no longer in the log are refused, because the
-// library looks for it there: those behind a snapshot that come a second time, or
-// come from a leader whose own snapshot is older. Then leader and follower exchange
-// the same snapshot without a pause. Whatever was applied a follower has in common
-// with any leader, so there is nothing to look up.
+// library looks for it there. The leader then sends its snapshot, the follower has
+// it, and the same entries come again: without end and without a pause. Whatever was
+// applied a follower has in common with any leader, so there is nothing to look up.
 //
 // Entries of an old log that a snapshot has overtaken stay in the log, and a later
 // leader might send them on: trim removes them.
@@ -128,11 +127,21 @@ func (m *mended) trim(c *Cluster) error {
 	return c.disk.DeleteRange(from, to)
 }
 
-// snapshots notes the newest snapshot that was written whole.
+// snapshots notes the newest snapshot that was written whole. The one that a node
+// makes itself may be finished after a newer one that was sent to it.
 type snapshots struct {
 	raft.SnapshotStore
 
 	newest atomic.Pointer[position]
+}
+
+func (s *snapshots) note(p position) {
+	for {
+		newest := s.newest.Load()
+		if newest != nil && newest.index >= p.index || s.newest.CompareAndSwap(newest, &p) {
+			return
+		}
+	}
 }
 
 // position is the last log entry that a snapshot holds.
@@ -142,7 +151,7 @@ func noteSnapshots(store raft.SnapshotStore) (*snapshots, error) {
 	s := &snapshots{SnapshotStore: store}
 	list, err := store.List()
 	if err == nil && len(list) > 0 {
-		s.newest.Store(&position{list[0].Index, list[0].Term})
+		s.note(position{list[0].Index, list[0].Term})
 	}
 	return s, err
 }
@@ -153,7 +162,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	if err != nil {
 		return nil, err
 	}
-	return &notedSink{sink, func() { s.newest.Store(&position{index, term}) }}, nil
+	return &notedSink{sink, func() { s.note(position{index, term}) }}, nil
 }
 
 type notedSink struct {

@@ -2,9 +2,69 @@ package cluster
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/forager-rl/forager"
 )
+
+// TestEntriesBehindACutLog: entries that follow on one which the follower has
+// applied and cut off are taken, though the library cannot look that one up.
+func TestEntriesBehindACutLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 3, func(_ int, m *member) { m.cfg.SnapshotEntries = 4 })
+		ctx, client := t.Context(), g.client(1)
+		if err := client.SetRun(ctx, Run{"r", "d"}); err != nil {
+			t.Fatal(err)
+		}
+		lease, _, err := client.AcquireLease(ctx, "a", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for v := range forager.Version(50) {
+			if err := client.PublishManifest(ctx, manifest(v, lease.Epoch, "x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leader := g.leader(-1)
+		follower := (leader + 1) % 3
+		c := g.up(follower)
+		if err := c.raft.Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		first, err := g.members[follower].disk.FirstIndex()
+		if err != nil || first < 4 {
+			t.Fatalf("the log begins at %d, %v: nothing was cut off", first, err)
+		}
+		// What is left of it: the entry before the last one cut off is looked up.
+		request := &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(nodeName(leader)), Addr: []byte(nodeName(leader) + ":1")},
+			Term:      c.raft.CurrentTerm(), PrevLogEntry: first - 2, PrevLogTerm: 1, LeaderCommitIndex: first,
+		}
+		for index := first - 1; index <= first; index++ {
+			request.Entries = append(request.Entries, &raft.Log{Index: index, Term: c.raft.CurrentTerm()})
+		}
+		var response raft.AppendEntriesResponse
+		to := g.members[follower].transport.LocalAddr()
+		if err := g.members[leader].transport.AppendEntries(raft.ServerID(nodeName(follower)), to, request, &response); err != nil || !response.Success {
+			t.Errorf("refused: %+v, %v", response, err)
+		}
+		g.agree()
+	})
+}
+
+// TestNewestSnapshot: one that is finished late does not take the place of a newer one.
+func TestNewestSnapshot(t *testing.T) {
+	s := &snapshots{}
+	for _, p := range []position{{5, 1}, {9, 2}, {7, 1}} {
+		s.note(p)
+	}
+	if newest := *s.newest.Load(); newest != (position{9, 2}) {
+		t.Errorf("newest is %+v", newest)
+	}
+}
 
 // A follower that has applied up to 7 is sent what follows on an entry that its
 // log no longer has.
