@@ -78,8 +78,8 @@ func (w *weightsWatcher) refresh(ctx context.Context) error {
 		if err := w.target.take(ctx, m.Version, object); err != nil {
 			return err
 		}
-		w.played.Reach(w.target.Version())
 	}
+	w.played.Reach(w.target.Version())
 	w.taken = m.Epoch
 	return nil
 }
