@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/forager-rl/forager"
@@ -195,7 +196,7 @@ func (t *Table) describe(g *forager.Group) (meta, error) {
 	}
 	m := meta{Key: g.Credit.Index}
 	seen := make(map[string]bool, len(g.Rollouts))
-	sampled := false
+	var oldest []forager.Version // by rollout that the policy had a part in
 	for i := range g.Rollouts {
 		r := &g.Rollouts[i]
 		if seen[r.ID] {
@@ -203,14 +204,13 @@ func (t *Table) describe(g *forager.Group) (meta, error) {
 		}
 		seen[r.ID] = true
 		m.Rollouts = append(m.Rollouts, r.ID)
-		for _, v := range r.Versions {
-			if !sampled || v.Version < m.Oldest {
-				m.Oldest, sampled = v.Version, true
-			}
+		if len(r.Versions) > 0 {
+			oldest = append(oldest, r.OldestVersion())
 		}
 	}
-	if !sampled {
-		m.Oldest = g.Credit.Version
+	m.Oldest = g.Credit.Version
+	if len(oldest) > 0 {
+		m.Oldest = slices.Min(oldest)
 	}
 	return m, nil
 }
