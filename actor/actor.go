@@ -10,12 +10,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // Config is the settings of an actor.
@@ -134,9 +132,7 @@ func New(cfg Config, deps Deps) (*Actor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("actor: %w", err)
 	}
-	if deps.Tracer == nil {
-		deps.Tracer = noop.Tracer{}
-	}
+	deps.Tracer = spans.TracerOrNone(deps.Tracer)
 	return &Actor{cfg: cfg, deps: deps, metrics: newMetrics(deps.Registry)}, nil
 }
 
@@ -200,7 +196,7 @@ func (a *Actor) next(ctx, play context.Context, idle, failing *backoff) {
 // running, all else with ctx.
 func (a *Actor) play(running, ctx context.Context, lease Lease) (err error) {
 	credit := lease.Credit()
-	ctx, span := a.deps.Tracer.Start(propagation.TraceContext{}.Extract(ctx, &credit.Trace), "rollout.group",
+	ctx, span := a.deps.Tracer.Start(spans.At(ctx, credit.Trace), "rollout.group",
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 			attribute.String(forager.AttributeRun, credit.Run),
 			attribute.Int64(forager.AttributeGroup, int64(credit.Index)),
@@ -210,7 +206,7 @@ func (a *Actor) play(running, ctx context.Context, lease Lease) (err error) {
 			attribute.Int64(forager.AttributeEpoch, int64(credit.Epoch)),
 			attribute.String(forager.AttributeActor, a.deps.Player.name),
 		))
-	defer func() { finish(span, err) }()
+	defer func() { spans.End(span, err) }()
 
 	alive, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
@@ -258,7 +254,7 @@ func (a *Actor) awaitWeights(ctx context.Context, version forager.Version) error
 // publish hands a group to the sink, and pauses while that is full.
 func (a *Actor) publish(ctx context.Context, group forager.Group) (err error) {
 	ctx, span := a.deps.Tracer.Start(ctx, "batch.publish", trace.WithSpanKind(trace.SpanKindProducer))
-	defer func() { finish(span, err) }()
+	defer func() { spans.End(span, err) }()
 	for {
 		err := a.deps.Sink.Put(ctx, group)
 		if !errors.Is(err, forager.ErrFull) {
@@ -270,15 +266,6 @@ func (a *Actor) publish(ctx context.Context, group forager.Group) (err error) {
 			return ctx.Err()
 		}
 	}
-}
-
-// finish ends a span. Of an error it tells only that there was one: its text may
-// hold what must not leave the cluster.
-func finish(span trace.Span, err error) {
-	if err != nil {
-		span.SetStatus(codes.Error, "")
-	}
-	span.End()
 }
 
 // keepAlive shows signs of life for a credit until ctx is done.

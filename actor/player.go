@@ -13,9 +13,9 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 	"github.com/forager-rl/forager/policy"
 	"github.com/forager-rl/forager/reward"
 	"github.com/forager-rl/forager/search"
@@ -139,14 +139,10 @@ func NewPlayer(cfg EpisodeConfig, deps PlayerDeps) (*Player, error) {
 	if prompter == nil {
 		prompter = contents{deps.Tokenizer}
 	}
-	tracer := deps.Tracer
-	if tracer == nil {
-		tracer = noop.Tracer{}
-	}
 	return &Player{
 		cfg: cfg, run: deps.Run, name: deps.Actor, generator: deps.Generator, tokenizer: deps.Tokenizer,
 		prompter: prompter, stops: deps.StopTokens,
-		retriever: deps.Retriever, template: template, style: style, clock: deps.Clock, tracer: tracer,
+		retriever: deps.Retriever, template: template, style: style, clock: deps.Clock, tracer: spans.TracerOrNone(deps.Tracer),
 	}, nil
 }
 
@@ -168,7 +164,7 @@ func (p *Player) PlayGroup(ctx context.Context, credit forager.Credit, task fora
 			}
 			r := &rollouts[i]
 			span.SetAttributes(attribute.String(forager.AttributeFinish, string(r.Finish)), attribute.Int(forager.AttributeTokens, len(r.Tokens)))
-			finish(span, errs[i])
+			spans.End(span, errs[i])
 			r.ID = forager.RolloutID(credit.Run, credit.Index, i)
 			r.Run, r.Group, r.Sample = credit.Run, credit.Index, i
 			for j := range digests[i] {
@@ -272,7 +268,7 @@ func (e *episode) act(c policy.Completion) forager.Span {
 func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int, temperature float32) (err error) {
 	r := &e.rollout
 	ctx, timed := p.tracer.Start(ctx, "rollout.turn", trace.WithAttributes(attribute.Int(forager.AttributeTurn, turn)))
-	defer func() { finish(timed, err) }()
+	defer func() { spans.End(timed, err) }()
 	budget := p.cfg.MaxTokens - len(r.Tokens)
 	if budget < 1 {
 		r.Finish = forager.FinishLength
@@ -338,7 +334,7 @@ func (e *episode) digest(turn int, query string, found []forager.Passage, observ
 // search asks the retriever and notes on the turn what it found.
 func (p *Player) search(ctx context.Context, t *forager.Turn) (_ []forager.Passage, err error) {
 	ctx, span := p.tracer.Start(ctx, "rollout.search", trace.WithSpanKind(trace.SpanKindClient))
-	defer func() { finish(span, err) }()
+	defer func() { spans.End(span, err) }()
 	start := p.clock()
 	lists, err := p.retriever.Search(ctx, []string{t.Text}, p.cfg.TopPassages)
 	t.Latency = p.clock().Sub(start)

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // carrier holds trace context in the headers of a message. Names of headers are
@@ -45,7 +46,5 @@ func traceOf(header nats.Header) forager.Trace {
 	}
 	// Written anew, so that only what was understood goes on from here, and stays
 	// small.
-	var t forager.Trace
-	propagation.TraceContext{}.Inject(extract(context.Background(), header), &t)
-	return t
+	return spans.Place(extract(context.Background(), header))
 }

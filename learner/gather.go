@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // patience is how many times MaxGroupsPerStep may go by without one informative
@@ -206,7 +207,7 @@ func (l *Learner) topUp(ctx context.Context) error {
 // send hands a credit to the actors. Its trace begins here: a step issues many,
 // and their lives go on after it.
 func (l *Learner) send(ctx context.Context, c forager.Credit) error {
-	ctx, span := l.Tracer.Start(ctx, "credit.issue", trace.WithNewRoot(), trace.WithLinks(linksTo(ctx)...),
+	ctx, span := l.Tracer.Start(ctx, "credit.issue", trace.WithNewRoot(), trace.WithLinks(spans.LinkTo(ctx)...),
 		trace.WithSpanKind(trace.SpanKindProducer), l.position(l.state.Step+1, c.Version), trace.WithAttributes(
 			attribute.Int64(forager.AttributeGroup, int64(c.Index)),
 			attribute.String(forager.AttributeTask, c.TaskID),
@@ -217,7 +218,7 @@ func (l *Learner) send(ctx context.Context, c forager.Credit) error {
 		span.End()
 		return err
 	}
-	finish(span, err)
+	spans.End(span, err)
 	return err
 }
 

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // maxNonFinite is how many steps in a row may have no finite gradient before the
@@ -35,9 +35,7 @@ func New(config Config, deps Deps) (*Learner, error) {
 	if err := errors.Join(config.Validate(), deps.validate()); err != nil {
 		return nil, err
 	}
-	if deps.Tracer == nil {
-		deps.Tracer = noop.Tracer{}
-	}
+	deps.Tracer = spans.TracerOrNone(deps.Tracer)
 	l := &Learner{Deps: deps, config: config, state: State{Run: deps.RunID}}
 	if deps.Resume != nil {
 		if err := deps.Resume.Validate(deps.RunID); err != nil {
@@ -169,7 +167,7 @@ func (l *Learner) announce(ctx context.Context) error {
 // update has begun the step is finished whatever happens to either.
 func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Duration) (err error) {
 	ctx, span := l.Tracer.Start(ctx, SpanStep, trace.WithNewRoot(), l.position(l.state.Step+1, l.state.Version))
-	defer func() { finish(span, err) }()
+	defer func() { spans.End(span, err) }()
 	gathering = trace.ContextWithSpan(gathering, span)
 	begun := l.Clock()
 	metrics := StepMetrics{LearningRate: l.config.learningRate(l.state.Step)}
@@ -253,7 +251,7 @@ func (l *Learner) step(ctx, gathering context.Context, elapsed func() time.Durat
 // committed: a successor resumes from what is known.
 func (l *Learner) checkpoint(ctx context.Context) (err error) {
 	ctx, span := l.Tracer.Start(ctx, "learner.checkpoint", l.position(l.state.Step, l.state.Version))
-	defer func() { finish(span, err) }()
+	defer func() { spans.End(span, err) }()
 	saved := l.state.clone()
 	err = l.Checkpoints.Save(saved, func() error { return l.hold(ctx) })
 	if err == nil {
@@ -270,7 +268,7 @@ func (l *Learner) checkpoint(ctx context.Context) (err error) {
 // the next one stale, which is as good as done.
 func (l *Learner) publish(ctx context.Context) (err error) {
 	ctx, span := l.Tracer.Start(ctx, "weights.publish", trace.WithSpanKind(trace.SpanKindProducer), l.position(l.state.Step, l.state.Version))
-	defer func() { finish(span, err) }()
+	defer func() { spans.End(span, err) }()
 	err = l.act(ctx, "publish", func() error {
 		err := l.Publisher.Publish(ctx, l.state.Version, l.state.Step)
 		if !errors.Is(err, forager.ErrStale) {

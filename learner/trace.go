@@ -4,11 +4,10 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // SpanStep is the name of the span of a step, which begins a trace.
@@ -29,24 +28,7 @@ func (l *Learner) position(step uint64, version forager.Version) trace.SpanStart
 func (h *harvest) links() []trace.Link {
 	var links []trace.Link
 	for _, g := range h.groups {
-		links = append(links, linksTo(propagation.TraceContext{}.Extract(context.Background(), &g.trace))...)
+		links = append(links, spans.LinkTo(spans.At(context.Background(), g.trace))...)
 	}
 	return links
-}
-
-// linksTo gives the link to the span of ctx, none when it has none.
-func linksTo(ctx context.Context) []trace.Link {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return nil
-	}
-	return []trace.Link{trace.LinkFromContext(ctx)}
-}
-
-// finish ends a span. Of an error it tells only that there was one: its text may
-// hold what must not leave the cluster.
-func finish(span trace.Span, err error) {
-	if err != nil {
-		span.SetStatus(codes.Error, "")
-	}
-	span.End()
 }

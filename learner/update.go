@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // update learns from a step's groups. updated is false when no gradient was
@@ -19,7 +20,7 @@ func (l *Learner) update(ctx context.Context, h *harvest, metrics *StepMetrics) 
 	}
 	_, span := l.Tracer.Start(ctx, "learner.update", trace.WithLinks(h.links()...), l.position(l.state.Step+1, l.state.Version),
 		trace.WithAttributes(attribute.Int(forager.AttributeGroups, len(h.groups))))
-	defer func() { finish(span, err) }()
+	defer func() { spans.End(span, err) }()
 	if l.config.ShuffleRewards {
 		l.shuffleRewards(h.groups)
 	}

@@ -16,9 +16,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // Delivery is one batch from actors. Ack says that it is stored; Nak asks for it
@@ -84,9 +84,7 @@ func NewService(dir, run string, config Config, deps ServiceDeps) (*Service, err
 	if run == "" || deps.Batches == nil || deps.Labels == nil || deps.Logger == nil {
 		return nil, errors.New("replay service: run, batches, labels and logger are required")
 	}
-	if deps.Tracer == nil {
-		deps.Tracer = noop.Tracer{}
-	}
+	deps.Tracer = spans.TracerOrNone(deps.Tracer)
 	s := &Service{ServiceDeps: deps, dir: dir, run: run, config: config, ready: make(chan struct{})}
 	if deps.Registerer != nil {
 		if err := s.export(deps.Registerer); err != nil {

@@ -4,29 +4,27 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/attribute"
-	statuses "go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // insert puts a batch into the table. Its groups keep their place in their
 // trace on disk, so that it is there after a restart too.
 func (s *Service) insert(ctx context.Context, d Delivery) error {
-	ctx, span := s.Tracer.Start(extract(ctx, d.Trace), "replay.insert", trace.WithSpanKind(trace.SpanKindConsumer),
+	ctx, span := s.Tracer.Start(spans.At(ctx, d.Trace), "replay.insert", trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(attribute.String(forager.AttributeRun, s.run), attribute.Int(forager.AttributeBytes, len(d.Data))))
-	defer span.End()
-	inserted, repeated, err := s.table.insert(d.Data, inject(ctx))
+	inserted, repeated, err := s.table.insert(d.Data, spans.Place(ctx))
 	outcome := "inserted"
 	switch {
 	case err != nil:
 		outcome = "refused"
-		span.SetStatus(statuses.Error, "")
 	case inserted == 0 && repeated > 0:
 		outcome = "repeated" // another play of the credit was there first
 	}
 	span.SetAttributes(attribute.String(forager.AttributeOutcome, outcome))
+	spans.End(span, err)
 	return err
 }
 
@@ -35,7 +33,7 @@ func (s *Service) insert(ctx context.Context, d Delivery) error {
 func (s *Service) traceSample(ctx context.Context, r request, loan *Loan) {
 	for _, lot := range loan.Lots {
 		for i, key := range lot.Keys {
-			sampled, span := s.Tracer.Start(extract(ctx, lot.Traces[i]), "replay.sample", trace.WithLinks(linkTo(ctx)...),
+			sampled, span := s.Tracer.Start(spans.At(ctx, lot.Traces[i]), "replay.sample", trace.WithLinks(spans.LinkTo(ctx)...),
 				trace.WithAttributes(
 					attribute.String(forager.AttributeRun, s.run),
 					attribute.Int64(forager.AttributeGroup, int64(key)),
@@ -43,29 +41,9 @@ func (s *Service) traceSample(ctx context.Context, r request, loan *Loan) {
 					attribute.Int64(forager.AttributeEpoch, int64(r.Epoch)),
 				))
 			span.End()
-			lot.Traces[i] = inject(sampled)
+			lot.Traces[i] = spans.Place(sampled)
 		}
 	}
-}
-
-// linkTo gives the link to the span of ctx, none when it has none.
-func linkTo(ctx context.Context) []trace.Link {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return nil
-	}
-	return []trace.Link{trace.LinkFromContext(ctx)}
-}
-
-// extract is ctx at a place in a trace, whatever its own was. Without a place, what
-// begins there begins a trace.
-func extract(ctx context.Context, at forager.Trace) context.Context {
-	return propagation.TraceContext{}.Extract(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), &at)
-}
-
-// inject gives the place of ctx in its trace.
-func inject(ctx context.Context) (at forager.Trace) {
-	propagation.TraceContext{}.Inject(ctx, &at)
-	return at
 }
 
 // traced gives none for a list in which nothing is traced.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 	"github.com/forager-rl/forager/rewardsrv/labelstore"
 )
 
@@ -102,9 +102,7 @@ func New(config Config, deps Deps) (*Server, error) {
 	if deps.Intake == nil || deps.Labels == nil || deps.Tasks == nil || deps.Index == nil || deps.Logger == nil || deps.Now == nil || deps.Random == nil {
 		return nil, errors.New("reward server: intake, labels, tasks, index, logger, clock and random source are needed")
 	}
-	if deps.Tracer == nil {
-		deps.Tracer = noop.Tracer{}
-	}
+	deps.Tracer = spans.TracerOrNone(deps.Tracer)
 	s := &Server{config: config, deps: deps}
 	judges := deps.Judges
 	if judges == nil {

@@ -5,18 +5,17 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/spans"
 )
 
 // startSpan begins the span of a step at the judge, in the trace of the group that
 // wanted its label first. Groups that want it later get it without a judge, and
 // without a span.
 func (s *Server) startSpan(ctx context.Context, w work) (context.Context, trace.Span) {
-	return s.deps.Tracer.Start(propagation.TraceContext{}.Extract(ctx, &w.trace), "annotation.label",
+	return s.deps.Tracer.Start(spans.At(ctx, w.trace), "annotation.label",
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 			attribute.String(forager.AttributeTask, w.item.Task.ID),
 			attribute.String(forager.AttributeSource, w.source),
@@ -25,14 +24,11 @@ func (s *Server) startSpan(ctx context.Context, w work) (context.Context, trace.
 		))
 }
 
-// endSpan ends it. Of an error it tells only its kind: its text may hold what a
-// judge said.
+// endSpan ends it. An answer that cannot be used is an outcome, not an error.
 func endSpan(span trace.Span, err error) {
-	switch {
-	case errors.Is(err, ErrUnusable):
+	if errors.Is(err, ErrUnusable) {
 		span.SetAttributes(attribute.String(forager.AttributeOutcome, resultUnusable))
-	case err != nil:
-		span.SetStatus(codes.Error, "")
+		err = nil
 	}
-	span.End()
+	spans.End(span, err)
 }

@@ -22,11 +22,12 @@ const module = "github.com/forager-rl/forager"
 var layers = map[string][]string{
 	// 0: the vocabulary, and how files are written
 	".":                  {},
+	"internal/spans":     {"."},
 	"internal/wholefile": {},
 
 	// 1: one concern each
 	"batch":                {".", "internal/wholefile"},
-	"bus":                  {"."},
+	"bus":                  {".", "internal/spans"},
 	"cluster":              {"."},
 	"rundir":               {".", "internal/wholefile"},
 	"security":             {".", "internal/wholefile"},
@@ -48,8 +49,8 @@ var layers = map[string][]string{
 	"search/worldfacts":    {"."},
 
 	// 2: the services
-	"actor":                     {".", "policy", "reward", "search", "search/protocol"},
-	"rewardsrv":                 {".", "reward", "rewardsrv/judge", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "rewardsrv/rubric"},
+	"actor":                     {".", "internal/spans", "policy", "reward", "search", "search/protocol"},
+	"rewardsrv":                 {".", "internal/spans", "reward", "rewardsrv/judge", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "rewardsrv/rubric"},
 	"rewardsrv/audit":           {".", "internal/wholefile", "reward", "rewardsrv/rubric"},
 	"rewardsrv/judge":           {"."},
 	"rewardsrv/judge/judgetest": {},
@@ -57,9 +58,9 @@ var layers = map[string][]string{
 	"rewardsrv/rewardmodel":     {"."},
 	"rewardsrv/rubric":          {".", "reward"},
 	"rewardsrv/rubric/attack":   {},
-	"replay":                    {".", "batch"},
+	"replay":                    {".", "internal/spans", "batch"},
 	"eval":                      {".", "reward"},
-	"learner":                   {"."},
+	"learner":                   {".", "internal/spans"},
 	"learner/rlmath":            {},
 	"learner/grpo":              {".", "learner", "learner/rlmath"},
 
@@ -118,11 +119,11 @@ var owners = map[string][]string{
 	// All but the API of OpenTelemetry is in one package. The module's root, which
 	// sets what is global, is nobody's.
 	"go.opentelemetry.io/otel/attribute":   {"tracing", "actor", "learner", "replay", "rewardsrv"},
-	"go.opentelemetry.io/otel/codes":       {"actor", "learner", "replay", "rewardsrv"},
+	"go.opentelemetry.io/otel/codes":       {"internal/spans"},
 	"go.opentelemetry.io/otel/exporters":   {"tracing"},
-	"go.opentelemetry.io/otel/propagation": {"bus", "actor", "learner", "replay", "rewardsrv"},
+	"go.opentelemetry.io/otel/propagation": {"bus", "internal/spans"},
 	"go.opentelemetry.io/otel/sdk":         {"tracing"},
-	"go.opentelemetry.io/otel/trace":       {"tracing", "actor", "learner", "replay", "rewardsrv", "node"},
+	"go.opentelemetry.io/otel/trace":       {"tracing", "internal/spans", "actor", "learner", "replay", "rewardsrv", "node"},
 	"go.opentelemetry.io/proto/otlp":       {"tracing/tracetest"},
 	"google.golang.org/protobuf":           {"tracing/tracetest"},
 }
