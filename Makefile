@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 GO ?= go
 LINT_VERSION := v2.15.0
+GOTESTSUM_VERSION := v1.13.0
 LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 STAGE := @.ci/stage
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
@@ -23,7 +24,8 @@ build: ## build bin/forager, static, for this machine
 test: lint fresh unit deploy-check portable race e2e ## everything that a change must pass, as CI does
 
 unit: ## all tests, the import test among them
-	$(STAGE) "tests" $(GO) test ./...
+	@# It lists what was skipped and why, which "go test" keeps to itself.
+	$(STAGE) "tests" $(GO) run gotest.tools/gotestsum@$(GOTESTSUM_VERSION) --format pkgname-and-test-fails --format-hide-empty-pkg -- ./...
 
 race: ## the packages with goroutines, under the race detector
 	$(STAGE) "race detector" env -u FORAGER_DATA_DIR $(GO) test -race -short -timeout 15m $(CONCURRENT)

@@ -128,12 +128,13 @@ func TestFailover(t *testing.T) {
 // TestFailoverTrials kills the learner that has the lease, again and again, and
 // measures how long it takes until the next version is published:
 //
-//	go test -tags e2e -run FailoverTrials ./e2e -v -full
+//	go test -tags e2e -run FailoverTrials ./e2e -v -full    # 20 trials, held to the target
 func TestFailoverTrials(t *testing.T) {
-	if !*full {
-		t.Skip("NOT CHECKED: how long take-overs take; run it with -full")
+	const target = 10 * time.Second
+	trials := 1
+	if *full {
+		trials = 20
 	}
-	const trials, target = 20, 10 * time.Second
 	a := spread(t, "trials", 1_000_000)
 	a.role("actor 1", "actor")
 	a.role("actor 2", "actor")
@@ -143,7 +144,7 @@ func TestFailoverTrials(t *testing.T) {
 	for n := range trials {
 		standby := a.standby(fmt.Sprintf("learner %d", n+1))
 		a.progress(holder, 2, time.Minute)
-		time.Sleep(time.Duration(n) * leaseTTL / 3 / trials) // all moments between two renewals
+		time.Sleep(time.Duration(n) * leaseTTL / 3 / time.Duration(trials)) // all moments between two renewals
 		holder.kill()
 		begun, before := time.Now(), a.steps()
 		standby.awaitLine(takenOver, time.Minute)
@@ -160,7 +161,7 @@ func TestFailoverTrials(t *testing.T) {
 	median := (times[(trials-1)/2] + times[trials/2]) / 2
 	t.Logf("from kill -9 to the next published version, %d trials: min %.2f s, median %.2f s, max %.2f s",
 		trials, times[0].Seconds(), median.Seconds(), times[trials-1].Seconds())
-	if median > target {
+	if *full && median > target { // a single one may meet a busy machine
 		t.Errorf("the median is %v, want at most %v", median, target)
 	}
 	checkSteps(t, a.dir, a.steps())
@@ -189,12 +190,12 @@ func TestActorDrains(t *testing.T) {
 // TestFrozenTrials freezes the learner that has the lease at random moments for
 // longer than the lease, again and again:
 //
-//	go test -tags e2e -run FrozenTrials ./e2e -v -full
+//	go test -tags e2e -run FrozenTrials ./e2e -v -full    # 10 times
 func TestFrozenTrials(t *testing.T) {
-	if !*full {
-		t.Skip("NOT CHECKED: learners frozen at many moments; run it with -full")
+	trials := 1
+	if *full {
+		trials = 10
 	}
-	const trials = 10
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed of the moments: %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

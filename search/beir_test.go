@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/forager-rl/forager/internal/realdata"
 )
 
 // benchmark is the questions of a retrieval benchmark in BEIR's form, with the
@@ -18,7 +20,7 @@ type benchmark struct {
 func mustBenchmark(t *testing.T, queries, judgements string) benchmark {
 	t.Helper()
 	b := benchmark{questions: make(map[string]string), relevance: make(map[string]map[string]int)}
-	err := eachLine(dataFile(t, queries), func(_ int, text []byte) error {
+	err := eachLine(realdata.Path(t, queries), func(_ int, text []byte) error {
 		row, err := decodeObject(text)
 		columns := record{row}
 		b.questions[columns.text("_id")] = columns.text("text")
@@ -27,7 +29,7 @@ func mustBenchmark(t *testing.T, queries, judgements string) benchmark {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = eachLine(dataFile(t, judgements), func(line int, text []byte) error {
+	err = eachLine(realdata.Path(t, judgements), func(line int, text []byte) error {
 		if line == 1 {
 			return nil // the header
 		}

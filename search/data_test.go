@@ -1,28 +1,16 @@
 package search
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/realdata"
 )
-
-// dataFile finds a file of the real data sets, which are not in the
-// repository.
-func dataFile(t testing.TB, name string) string {
-	t.Helper()
-	root := os.Getenv("FORAGER_DATA_DIR")
-	if root == "" {
-		t.Skip("SKIPPED: FORAGER_DATA_DIR is not set; retrieval quality on real data (" + name + ") was NOT checked")
-	}
-	return filepath.Join(root, name)
-}
 
 func mustCorpus(t testing.TB, name string) []forager.Passage {
 	t.Helper()
-	passages, err := ReadCorpus(dataFile(t, name))
+	passages, err := ReadCorpus(realdata.Path(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +36,7 @@ func TestSciFact(t *testing.T) {
 
 func TestClosedMultihop(t *testing.T) {
 	passages := mustCorpus(t, "closed_multihop/corpus.jsonl")
-	tasks, err := ReadTasks(dataFile(t, "closed_multihop/dev.jsonl"), TaskDefaults{})
+	tasks, err := ReadTasks(realdata.Path(t, "closed_multihop/dev.jsonl"), TaskDefaults{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +95,7 @@ func BenchmarkShortPassages(b *testing.B) {
 }
 
 func BenchmarkMultihopQuestion(b *testing.B) {
-	tasks, err := ReadTasks(dataFile(b, "closed_multihop/dev.jsonl"), TaskDefaults{})
+	tasks, err := ReadTasks(realdata.Path(b, "closed_multihop/dev.jsonl"), TaskDefaults{})
 	if err != nil {
 		b.Fatal(err)
 	}

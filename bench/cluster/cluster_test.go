@@ -26,9 +26,6 @@ func TestMain(m *testing.M) {
 // TestQuick runs all measurements, small: they come to an end and leave nothing.
 // How fast they are is no matter.
 func TestQuick(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED: the measurements of the cluster; they take seconds, run without -short")
-	}
 	for _, name := range []string{"scaling", "broadcast", "staleness"} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

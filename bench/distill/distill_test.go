@@ -2,19 +2,15 @@ package main
 
 import (
 	"context"
-	"os"
 	"testing"
+
+	"github.com/forager-rl/forager/internal/realdata"
 )
 
 // TestDistillationWorks holds the page in docs/results to a small part of what
 // it says: after 300 labels both kinds know turns of unseen questions.
 func TestDistillationWorks(t *testing.T) {
-	if os.Getenv("FORAGER_DATA_DIR") == "" {
-		t.Skip("NOT TESTED: how well reward models learn; set FORAGER_DATA_DIR to the folder that holds closed_multihop")
-	}
-	if testing.Short() {
-		t.Skip("NOT TESTED: how well reward models learn; it takes seconds, run without -short")
-	}
+	realdata.Path(t, "closed_multihop")
 	report, err := distill(context.Background(), options{seeds: 1, labels: 300, arrival: 64, group: 8, style: "search-r1", maxBytes: 2000})
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ var layers = map[string][]string{
 	// 0: the vocabulary, and how files are written
 	".":                  {},
 	"internal/spans":     {"."},
+	"internal/realdata":  {},
 	"internal/wholefile": {},
 
 	// 1: one concern each

@@ -10,17 +10,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/forager-rl/forager/internal/realdata"
 	"github.com/forager-rl/forager/policy"
 	"github.com/forager-rl/forager/policy/tokenizer"
 )
 
 // The ids are those of transformers, see bench/fixtures/chats.py.
 func TestGolden(t *testing.T) {
-	data := os.Getenv("FORAGER_DATA_DIR")
-	if data == "" {
-		t.Skip("FORAGER_DATA_DIR is not set: chat templates are NOT CHECKED against a published one")
-	}
-	folder := filepath.Join(data, "tokenizers", "qwen3")
+	folder := realdata.Path(t, "tokenizers", "qwen3")
 	template, err := Load(folder)
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/forager-rl/forager/internal/realdata"
 	"github.com/forager-rl/forager/policy/safetensors"
 )
 
@@ -249,23 +249,9 @@ func copyFile(t testing.TB, from, to string) {
 	}
 }
 
-// dataDir is a folder of the shared data sets, or skips the test.
-func dataDir(t testing.TB, path string) string {
-	t.Helper()
-	root := os.Getenv("FORAGER_DATA_DIR")
-	if root == "" {
-		t.Skip("FORAGER_DATA_DIR is not set: " + path + " is NOT CHECKED")
-	}
-	dir := filepath.Join(root, path)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // TestRealFolder loads a BF16 checkpoint that transformers wrote.
 func TestRealFolder(t *testing.T) {
-	m := load(t, dataDir(t, "tiny_models/verl_arithmetic_llama"))
+	m := load(t, realdata.Path(t, "tiny_models/verl_arithmetic_llama"))
 	if want := "llama d128 l4 h4/4 f344 v16"; m.Arch.String() != want || !strings.HasPrefix(m.Arch.TorchDType, "bfloat") {
 		t.Errorf("%s of %s, want %s", m.Arch, m.Arch.TorchDType, want)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/forager-rl/forager/internal/realdata"
 	"github.com/forager-rl/forager/policy"
 )
 
@@ -112,7 +113,7 @@ func readPieces(t testing.TB, path string, n int) (list pieces) {
 // TestStoriesLogits compares the logits of 32 greedy steps from the beginning
 // of a story with those of llama2.c.
 func TestStoriesLogits(t *testing.T) {
-	dir := dataDir(t, stories260K)
+	dir := realdata.Path(t, stories260K)
 	m := readLlama2C(t, filepath.Join(dir, "stories260K.bin"))
 	data, err := os.ReadFile(filepath.Join(dir, "expected_logits_f32_pos0-31x512.bin"))
 	if err != nil {
@@ -139,7 +140,7 @@ func TestStoriesLogits(t *testing.T) {
 
 // TestStoriesText generates 200 tokens greedily and wants llama2.c's text.
 func TestStoriesText(t *testing.T) {
-	dir := dataDir(t, stories260K)
+	dir := realdata.Path(t, stories260K)
 	m := readLlama2C(t, filepath.Join(dir, "stories260K.bin"))
 	vocab := readPieces(t, filepath.Join(dir, "tok512.bin"), m.Arch.VocabSize)
 	want, err := os.ReadFile(filepath.Join(dir, "expected_temp0_n200.txt"))

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/forager-rl/forager"
+	"github.com/forager-rl/forager/internal/realdata"
 )
 
 // raw builds a file from a header text and its data.
@@ -227,11 +228,7 @@ func TestWriteRefusesBadTensors(t *testing.T) {
 
 // The checkpoint was written by the reference implementation.
 func TestRealCheckpoint(t *testing.T) {
-	dir := os.Getenv("FORAGER_DATA_DIR")
-	if dir == "" {
-		t.Skip("FORAGER_DATA_DIR is not set: reading a real BF16 checkpoint is NOT CHECKED")
-	}
-	f, err := Open(filepath.Join(dir, "tiny_models", "verl_arithmetic_llama", "model.safetensors"))
+	f, err := Open(realdata.Path(t, "tiny_models", "verl_arithmetic_llama", "model.safetensors"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,21 +6,18 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/forager-rl/forager/internal/realdata"
 )
 
 // dataFile reads a file of the data folder, unpacked if it ends in ".gz".
 func dataFile(t testing.TB, path ...string) []byte {
 	t.Helper()
-	dir := os.Getenv("FORAGER_DATA_DIR")
-	if dir == "" {
-		t.Skip("FORAGER_DATA_DIR is not set: the tokenizer is NOT CHECKED against published vocabularies and golden tokens")
-	}
-	name := filepath.Join(append([]string{dir}, path...)...)
+	name := realdata.Path(t, path...)
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
