@@ -36,7 +36,7 @@ type study struct {
 // stoppingEarly is a shorter warm start than the built-in one, and one that hardly
 // ever asks on: after each search but the last a demonstration of its last stage
 // ends with chance 0.96 (built-in: 0.65). The policy can follow chains and copy
-// names, and answers a question of three hops in one of some hundred episodes.
+// names, and answers a question of three hops in one of a thousand episodes.
 const stoppingEarly = "[{max_hops: 1, tokens: 2000000}, {max_hops: 3, tokens: 2600000}, {max_hops: 3, stop_early: 0.96, tokens: 500000}]"
 
 // learning compares outcome-only training with intrinsic reward on a task where
