@@ -58,9 +58,8 @@ func TestRedirectedAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if i := info(t, learning, Credits); i.Messages != 6 { // five credits, and the ack of a rollout
-		t.Errorf("credits: %+v, want 6 messages", i)
-	}
+	await(t, learning, Credits, 6)     // five credits, and the ack of a rollout
+	await(t, learning, Annotations, 6) // five labels, and what is not believed
 	if got := take(t, playing, Credits, 5); slices.ContainsFunc(got, func(m *Message) bool { return string(m.Data) != "credit" }) {
 		t.Error("a forged credit came through")
 	}
@@ -86,7 +85,9 @@ func TestRedirectedAnswers(t *testing.T) {
 	if list, err := learning.Announcements(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("announcements %v, %v", list, err)
 	}
-	if i := info(t, learning, Annotations); i.Messages != 6 { // five labels, and what is not believed
-		t.Errorf("annotations: %+v, want 6 messages", i)
+	for _, s := range []Stream{Credits, Annotations} {
+		if i := info(t, learning, s); i.LastSequence != 6 {
+			t.Errorf("%s: %+v, want 6 messages ever", s, i)
+		}
 	}
 }

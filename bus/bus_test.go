@@ -85,6 +85,22 @@ func info(t testing.TB, b *Bus, s Stream) StreamInfo {
 	return i
 }
 
+// await waits until so many messages are on a stream: what a server answers to a
+// subject of a stream it stores beside what it does for clients.
+func await(t testing.TB, b *Bus, s Stream, messages uint64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		i := info(t, b, s)
+		if i.Messages == messages {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %+v, want %d messages", s, i, messages)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestTwoClients(t *testing.T) {
 	a := open(t, nil)
 	b := join(t, a, nil)
