@@ -421,9 +421,8 @@ func TestExpiredCertificate(t *testing.T) {
 	if _, err := c.layer.Dial(raft.ServerAddress(g.nodes[leader].cfg.Listen), time.Second); err == nil || !strings.Contains(err.Error(), "refuses this node's certificate") {
 		t.Errorf("the node was told: %v", err)
 	}
-	if n := g.up(leader).Status().Refused[string(refusedSecurity)]; n == 0 {
-		t.Error("the refusal was not counted")
-	}
+	// The leader counts a moment after its alert has reached the node.
+	await(t, "the refusal is counted", func() bool { return g.up(leader).Status().Refused[string(refusedSecurity)] > 0 })
 	if n := ours.count("a raft node is not reached"); n != 1 {
 		t.Errorf("said %d times by the leader alone, want once a minute", n)
 	}
