@@ -2,6 +2,8 @@ package bus
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -129,8 +131,9 @@ func TestRolesDoTheirWork(t *testing.T) {
 	}
 	check(rewardsrv.PutObject(ctx, ObjectRewardModel, []byte("model")))
 	check(rewardsrv.PutObject(ctx, ObjectRewardModel, []byte("newer model")))
+	sum := sha256.Sum256(weights)
 	for _, reader := range []*Bus{actor, learner} {
-		if got, err := reader.GetObjectOf(ctx, "weights-1", int64(len(weights))); err != nil || len(got) != len(weights) {
+		if got, err := reader.GetObjectOf(ctx, "weights-1", int64(len(weights)), "sha256:"+hex.EncodeToString(sum[:])); err != nil || len(got) != len(weights) {
 			t.Errorf("weights: %d bytes, %v", len(got), err)
 		}
 	}

@@ -6,11 +6,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -65,7 +67,7 @@ func (b *Bus) putObject(ctx context.Context, name string, data []byte) error {
 	err = b.putChunks(ctx, chunks(bucket, info.NUID), data, size)
 	sum := <-digest
 	if err == nil {
-		info.Digest = "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:])
+		info.Digest = storedDigest(sum[:])
 		err = b.putInfo(ctx, &info)
 	}
 	switch {
@@ -143,20 +145,26 @@ func (b *Bus) purgeChunks(bucket, nuid string) {
 // is not there gives forager.ErrNotFound; one that is larger than the store may be,
 // or that points elsewhere, gives forager.ErrCorrupt. It is bounded like PutObject.
 func (b *Bus) GetObject(ctx context.Context, name string) ([]byte, error) {
-	return b.getObject(ctx, name, -1)
+	return b.getObject(ctx, name, -1, "")
 }
 
-// GetObjectOf is GetObject for an object whose size is known: another size gives
-// forager.ErrCorrupt before anything of it is read.
-func (b *Bus) GetObjectOf(ctx context.Context, name string, size int64) ([]byte, error) {
-	if size < 0 {
-		return nil, fmt.Errorf("get object %s: %d bytes", name, size)
+// GetObjectOf is GetObject for an object whose size and digest ("sha256:" and 64
+// hexadecimal digits, as in a forager.Manifest) are known: others give
+// forager.ErrCorrupt before anything of it is read. The bytes are hashed once.
+func (b *Bus) GetObjectOf(ctx context.Context, name string, size int64, digest string) ([]byte, error) {
+	sum, found := strings.CutPrefix(digest, "sha256:")
+	raw, err := hex.DecodeString(sum)
+	if size < 0 || !found || err != nil || len(raw) != sha256.Size {
+		return nil, fmt.Errorf("get object %s: it should have %d bytes and the digest %.80q: %w", name, size, digest, forager.ErrCorrupt)
 	}
-	return b.getObject(ctx, name, size)
+	return b.getObject(ctx, name, size, storedDigest(raw))
 }
 
-// getObject reads an object of a size, -1 for any.
-func (b *Bus) getObject(ctx context.Context, name string, size int64) ([]byte, error) {
+// storedDigest writes a SHA-256 sum as object stores do.
+func storedDigest(sum []byte) string { return "SHA-256=" + base64.URLEncoding.EncodeToString(sum) }
+
+// getObject reads an object of a size and a digest, -1 and "" for any.
+func (b *Bus) getObject(ctx context.Context, name string, size int64, digest string) ([]byte, error) {
 	store, err := b.store(name)
 	if err != nil {
 		return nil, err
@@ -175,10 +183,12 @@ func (b *Bus) getObject(ctx context.Context, name string, size int64) ([]byte, e
 	case size < 0 && info.Size > most:
 		return nil, forager.WithHint(fmt.Errorf("get object %s: it has %d bytes, the store may have %d: %w", name, info.Size, most, forager.ErrCorrupt),
 			"give this process the same bus.max_objects as the others")
+	case digest != "" && info.Digest != digest:
+		return nil, fmt.Errorf("get object %s: its digest is %.80q, want %s: %w", name, info.Digest, digest, forager.ErrCorrupt)
 	}
 	ctx, cancel = b.transfer(ctx, int(info.Size))
 	defer cancel()
-	data, err := read(ctx, store, name, info.Size)
+	data, err := read(ctx, store, name, info.Size, digest)
 	if err != nil {
 		return nil, objectError("get", name, err)
 	}
@@ -187,13 +197,19 @@ func (b *Bus) getObject(ctx context.Context, name string, size int64) ([]byte, e
 
 // read reads an object of so many bytes, and not one more, into memory of that
 // size: what grows as it is filled is cleared and copied several times, which
-// takes longer than the transfer.
-func read(ctx context.Context, store jetstream.ObjectStore, name string, size uint64) ([]byte, error) {
+// takes longer than the transfer. A digest other than "" must be what the bytes
+// are compared with: the object may be another one by now.
+func read(ctx context.Context, store jetstream.ObjectStore, name string, size uint64, digest string) ([]byte, error) {
 	object, err := store.Get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = object.Close() }() // only read from
+	if info, err := object.Info(); err != nil {
+		return nil, err
+	} else if digest != "" && info.Digest != digest {
+		return nil, fmt.Errorf("it was replaced, its digest is %.80q: %w", info.Digest, forager.ErrCorrupt)
+	}
 	data := make([]byte, size)
 	if _, err := io.ReadFull(object, data); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {

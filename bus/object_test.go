@@ -2,6 +2,8 @@ package bus
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -74,6 +76,35 @@ func TestFullStoreIsLeftAsItWas(t *testing.T) {
 	}
 	if got, err := b.GetObject(t.Context(), "x"); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d bytes came back: %v", len(got), err)
+	}
+}
+
+// An object of another digest or size than the manifest says is not read.
+func TestObjectOfADigest(t *testing.T) {
+	b := open(t, nil)
+	want := noise(chunkBytes + 1)
+	if err := b.PutObject(t.Context(), "x", want); err != nil {
+		t.Fatal(err)
+	}
+	sum, other := sha256.Sum256(want), sha256.Sum256(nil)
+	digest, size := "sha256:"+hex.EncodeToString(sum[:]), int64(len(want))
+	if got, err := b.GetObjectOf(t.Context(), "x", size, digest); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes came back: %v", len(got), err)
+	}
+	for name, of := range map[string]struct {
+		size   int64
+		digest string
+	}{
+		"other digest": {size, "sha256:" + hex.EncodeToString(other[:])},
+		"other size":   {size - 1, digest},
+		"no size":      {-1, digest},
+		"no digest":    {size, ""},
+		"short digest": {size, "sha256:00"},
+		"other form":   {size, digest[len("sha256:"):]},
+	} {
+		if got, err := b.GetObjectOf(t.Context(), "x", of.size, of.digest); !errors.Is(err, forager.ErrCorrupt) {
+			t.Errorf("%s: %d bytes, %v, want ErrCorrupt", name, len(got), err)
+		}
 	}
 }
 

@@ -134,16 +134,13 @@ func (p *process) weightsSource() (weightsSource, error) {
 
 // weightsStore is the object store of the bus.
 type weightsStore struct {
-	object  func(ctx context.Context, name string, bytes int64) ([]byte, error)
+	object  func(ctx context.Context, name string, bytes int64, digest string) ([]byte, error)
 	fetched prometheus.Counter
 }
 
 func (s *weightsStore) get(ctx context.Context, m forager.Manifest) ([]byte, error) {
-	data, err := s.object(ctx, m.Object, m.Bytes)
+	data, err := s.object(ctx, m.Object, m.Bytes, m.Digest)
 	if err != nil {
-		return nil, fmt.Errorf("fetch weights v%d: %w", m.Version, err)
-	}
-	if err := checkWeights(data, m); err != nil {
 		return nil, fmt.Errorf("fetch weights v%d: %w", m.Version, err)
 	}
 	s.fetched.Inc()
