@@ -108,6 +108,10 @@ func TestFindings(t *testing.T) {
 		}, []string{"voters-missing: 4 of 5 cluster nodes answer: 2 more losses stop publishing (silent: c5)"}},
 		"one node cut off from the others": {func(s *Status, _ *cluster.State) { find(s, "c2").Raft = &cluster.View{Node: "c2", Term: 9} },
 			[]string{"voters-missing: 2 of 3 cluster nodes answer: one more loss stops publishing (silent: c2)"}},
+		"one node removed": {func(s *Status, _ *cluster.State) {
+			find(s, "c1").Raft.Voters, find(s, "c2").Raft.Voters = []string{"c1", "c2"}, []string{"c1", "c2"}
+			find(s, "c3").Raft.Leader = "" // nobody tells it
+		}, []string{"no-vote: cluster node c3 runs without a vote"}},
 		"two nodes lost": {func(s *Status, _ *cluster.State) { without(s, "c1", "c3") },
 			[]string{"no-quorum: 1 of 3 cluster nodes answer, 2 are needed: nothing can be published (silent: c1, c3)"}},
 		"versions": {func(s *Status, _ *cluster.State) { find(s, "actor").Version = "v0" },
