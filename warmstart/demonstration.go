@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -19,13 +20,14 @@ type demonstrator struct {
 	tokenizer policy.Tokenizer
 	player    *actor.Player
 	names     *namer
+	searches  int // an episode may make
 
 	script []string // actions still to be played
 	world  map[string]forager.Passage
 }
 
 func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, names *namer) (*demonstrator, error) {
-	d := &demonstrator{tokenizer: tokenizer, names: names}
+	d := &demonstrator{tokenizer: tokenizer, names: names, searches: episode.MaxTurns}
 	var err error
 	d.player, err = actor.NewPlayer(episode, actor.PlayerDeps{
 		Run: "demonstrations", Actor: "script", Generator: d, Tokenizer: tokenizer, Retriever: d,
@@ -38,33 +40,26 @@ func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, na
 type demonstrationKind struct {
 	maxHops   int
 	stopEarly float64 // chance, after each search but the last, to answer too soon
+	astray    float64 // chance, before each search but the first, to ask for something else that was just named, or the same again
 }
 
 // play gives one demonstration as a training sequence. The same random source
 // gives the same demonstration.
 func (d *demonstrator) play(ctx context.Context, random *rand.Rand, kind demonstrationKind) (lm.Sequence, error) {
 	hops := 1 + random.IntN(kind.maxHops)
-	task, corpus := d.invent(random, hops)
-	d.world = make(map[string]forager.Passage, len(corpus))
-	for _, p := range corpus {
-		d.world[p.ID] = p
-	}
-	known := make(map[string]forager.Passage)
-	stop := 1
-	for stop < len(task.Decomposition) && random.Float64() >= kind.stopEarly {
-		stop++
+	task, world := d.invent(random, hops)
+	searches, answer := d.plan(random, task, world, kind)
+	corpus := make(map[string]forager.Passage)
+	for _, p := range world.Corpus() {
+		corpus[p.ID] = p
 	}
 	d.script = d.script[:0]
-	for _, hop := range task.Decomposition[:stop] {
-		known[hop.Query] = d.world[hop.Gold]
-		d.script = append(d.script, Search(hop.Query))
-	}
-	answer := task.Answers[0]
-	if stop < len(task.Decomposition) {
-		answer = task.Decomposition[stop-1].Answer
+	d.world = make(map[string]forager.Passage, len(searches))
+	for _, s := range searches {
+		d.world[s.Query] = corpus[s.Passage]
+		d.script = append(d.script, Search(s.Query))
 	}
 	d.script = append(d.script, Answer(answer))
-	d.world = known
 	rollout, _, err := d.player.Play(ctx, task, 0, 0)
 	if err != nil {
 		return lm.Sequence{}, err
@@ -73,6 +68,40 @@ func (d *demonstrator) play(ctx context.Context, random *rand.Rand, kind demonst
 		return lm.Sequence{}, fmt.Errorf("demonstration of %q ended with %s and %d actions left", task.Question, rollout.Finish, len(d.script))
 	}
 	return lm.Sequence{Tokens: rollout.Tokens, Mask: rollout.LossMask}, nil
+}
+
+// plan chooses what a demonstration searches for and what it answers.
+func (d *demonstrator) plan(random *rand.Rand, task forager.Task, world *worldfacts.World, kind demonstrationKind) (searches []worldfacts.Lead, answer string) {
+	stop := 1
+	for stop < len(task.Decomposition) && random.Float64() >= kind.stopEarly {
+		stop++
+	}
+	var leads map[string][]worldfacts.Lead
+	if kind.astray > 0 {
+		leads = world.Leads()
+	}
+	lost := false // since the last search
+	for found := 0; found < stop && len(searches) < d.searches; {
+		hop := task.Decomposition[found]
+		right := worldfacts.Lead{Query: hop.Query, Passage: hop.Gold}
+		lost = false
+		if found > 0 && kind.astray > 0 && random.Float64() < kind.astray {
+			last := searches[len(searches)-1]
+			others := slices.DeleteFunc(append(slices.Clone(leads[last.Passage]), last), func(l worldfacts.Lead) bool { return l.Passage == right.Passage })
+			searches = append(searches, others[random.IntN(len(others))])
+			lost = true
+			continue
+		}
+		searches = append(searches, right)
+		answer = hop.Answer
+		if found++; found == len(task.Decomposition) {
+			answer = task.Answers[0]
+		}
+	}
+	if named := leads[searches[len(searches)-1].Passage]; lost && len(named) > 0 {
+		answer = named[random.IntN(len(named))].Name
+	}
+	return searches, answer
 }
 
 // Shares of the types of questions among demonstrations of two hops.
@@ -99,7 +128,7 @@ func completion(t policy.Tokenizer, action string) policy.Completion {
 
 // invent makes worlds until one has a question with that many hops. Of two hops
 // it wants all types of questions, which are not equally frequent.
-func (d *demonstrator) invent(random *rand.Rand, hops int) (forager.Task, []forager.Passage) {
+func (d *demonstrator) invent(random *rand.Rand, hops int) (forager.Task, *worldfacts.World) {
 	want, countries := "", 3+random.IntN(6)
 	if hops == 2 {
 		switch draw := random.Float64(); {
@@ -120,7 +149,7 @@ func (d *demonstrator) invent(random *rand.Rand, hops int) (forager.Task, []fora
 			}
 		}
 		if len(fitting) > 0 {
-			return fitting[random.IntN(len(fitting))], w.Corpus()
+			return fitting[random.IntN(len(fitting))], w
 		}
 	}
 }

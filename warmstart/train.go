@@ -27,6 +27,10 @@ type Stage struct {
 	// StopEarly is the chance, after each search but the last, that a
 	// demonstration answers with what it has found so far.
 	StopEarly float64 `mapstructure:"stop_early"`
+	// Astray is the chance, before each search but the first, that a demonstration
+	// asks for something else that it has just read of, or the same again: it does
+	// not know what to ask. It goes on until it has found all or may search no more.
+	Astray float64 `mapstructure:"astray"`
 	// Tokens ends the stage once so many tokens were trained on.
 	Tokens int `mapstructure:"tokens"`
 }
@@ -90,8 +94,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("stages: want at least one")
 	}
 	for i, s := range c.Stages {
-		if s.MaxHops < 1 || s.MaxHops > 3 || s.StopEarly < 0 || s.StopEarly > 1 || s.Tokens < 1 {
-			return fmt.Errorf("stage %d: want max_hops 1 to 3, stop_early 0 to 1 and tokens of at least 1", i)
+		if s.MaxHops < 1 || s.MaxHops > 3 || s.StopEarly < 0 || s.StopEarly > 1 || s.Astray < 0 || s.Astray > 1 || s.Tokens < 1 {
+			return fmt.Errorf("stage %d: want max_hops 1 to 3, stop_early and astray 0 to 1 and tokens of at least 1", i)
 		}
 	}
 	if err := c.Episode.Validate(); err != nil {
@@ -184,7 +188,7 @@ type curriculum struct {
 func (s *curriculum) stage(ctx context.Context, index int) error {
 	stage := s.cfg.Stages[index]
 	for end := s.fit.tokens + stage.Tokens; s.fit.tokens < end; {
-		batch, err := s.batch(ctx, demonstrationKind{maxHops: stage.MaxHops, stopEarly: stage.StopEarly})
+		batch, err := s.batch(ctx, demonstrationKind{maxHops: stage.MaxHops, stopEarly: stage.StopEarly, astray: stage.Astray})
 		if err != nil {
 			return err
 		}

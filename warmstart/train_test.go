@@ -90,6 +90,36 @@ func TestDemonstrations(t *testing.T) {
 	}
 }
 
+// TestAstray: a demonstration that goes astray reads on from what it has read, or
+// the same again, as long as it may, and answers with something that it has read of.
+func TestAstray(t *testing.T) {
+	d, _, _ := testDemonstrator(t)
+	for i := range uint64(60) {
+		random := rand.New(rand.NewPCG(2, i))
+		task, world := d.invent(random, 3)
+		leads := world.Leads()
+		never, answer := d.plan(random, task, world, demonstrationKind{})
+		if len(never) != 3 || answer != task.Answers[0] {
+			t.Fatalf("without going astray %q is answered with %q after %v", task.Question, answer, never)
+		}
+		always, answer := d.plan(random, task, world, demonstrationKind{astray: 1})
+		if len(always) != d.searches || always[0].Passage != task.Decomposition[0].Gold {
+			t.Fatalf("%q asks %v", task.Question, always)
+		}
+		for j, s := range always[1:] {
+			if s.Passage == task.Decomposition[1].Gold || s != always[j] && !slices.Contains(leads[always[j].Passage], s) {
+				t.Errorf("%q asks %v after %v", task.Question, s, always[j])
+			}
+		}
+		if !slices.ContainsFunc(leads[always[len(always)-1].Passage], func(l worldfacts.Lead) bool { return l.Name == answer }) {
+			t.Errorf("%q is answered with %q after %v", task.Question, answer, always)
+		}
+		if _, err := d.play(t.Context(), random, demonstrationKind{maxHops: 3, stopEarly: 0.2, astray: 0.8}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestRunIsReproducible(t *testing.T) {
 	var first *lm.Model
 	for _, threads := range []int{1, 2} {
@@ -117,6 +147,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"no stages":  func(c *Config) { c.Stages = nil },
 		"hops":       func(c *Config) { c.Stages[0].MaxHops = 4 },
 		"share":      func(c *Config) { c.Stages[0].StopEarly = 2 },
+		"astray":     func(c *Config) { c.Stages[0].Astray = -1 },
 		"rate":       func(c *Config) { c.LearningRate = 0 },
 	} {
 		cfg := DefaultConfig()

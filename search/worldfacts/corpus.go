@@ -23,6 +23,30 @@ func (w *World) Corpus() []forager.Passage {
 	return passages
 }
 
+// Lead is a search that the text of a passage suggests.
+type Lead struct {
+	Name    string // of the entity, as it stands in passages
+	Query   string // that finds its passage
+	Passage string // id of that passage
+}
+
+// Leads gives, by passage id, a search for each entity that the passage names,
+// itself left out: what a reader could ask next. Domains, which only their own
+// passages name and which look like common words, are left out.
+func (w *World) Leads() map[string][]Lead {
+	a := newAtlas(w)
+	leads := make(map[string][]Lead, len(a.entities))
+	for i := range a.entities {
+		read := &a.entities[i]
+		for j := range a.entities {
+			if named := &a.entities[j]; i != j && named.kind != KindDomain && named.mentionedIn(read.plainPassage) {
+				leads[read.passage.ID] = append(leads[read.passage.ID], Lead{Name: named.name, Query: query(named), Passage: named.passage.ID})
+			}
+		}
+	}
+	return leads
+}
+
 // write writes the passage of an entity. Each kind has two wordings with the
 // facts in the same order; a hash of the id picks one. The type word of another
 // kind is avoided where names meet, so that "country Tonga" finds the country and

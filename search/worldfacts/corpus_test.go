@@ -2,6 +2,7 @@ package worldfacts
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +45,26 @@ func TestPassages(t *testing.T) {
 	} {
 		if got, ok := texts[title]; got != want {
 			t.Errorf("%s, found %v:\n got %s\nwant %s", title, ok, got, want)
+		}
+	}
+}
+
+func TestLeads(t *testing.T) {
+	all := mustReal(t).Leads()
+	for id, want := range map[string][]string{
+		"country-albania": {"city Tirana", "country Greece", "country Macedonia", "currency Albanian lek", "language Albanian", "region Southern Europe"},
+		"city-tirana":     {"country Albania", "region Southern Europe"},
+		"domain-al":       {"country Albania"},
+	} {
+		var got []string
+		for _, l := range all[id] {
+			got = append(got, l.Query)
+			if _, known := all[l.Passage]; !known || !strings.HasSuffix(l.Query, l.Name) {
+				t.Errorf("%s leads to %+v", id, l)
+			}
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%s leads to %q, want %q", id, got, want)
 		}
 	}
 }
