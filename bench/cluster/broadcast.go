@@ -43,7 +43,7 @@ func broadcast(ctx context.Context, args []string) error {
 	flags.StringVar(&s.out, "out", filepath.Join("runs", "broadcast"), "`folder` for the files of bus and cluster, and for profiles")
 	megabytes := flags.Int("mb", 500, "`size` of the weights in MB")
 	receivers := flags.String("receivers", "1,4,16", "`numbers` of receivers, each a process of its own that holds the weights")
-	flags.IntVar(&s.repeats, "repeats", 3, "`times` that everything is measured; the defaults take about six minutes")
+	flags.IntVar(&s.repeats, "repeats", 3, "`times` that everything is measured; the defaults take about four minutes")
 	flags.BoolVar(&s.profile, "profile", false, "keep processor profiles of the server and of one receiver")
 	quick := flags.Bool("quick", false, "a run of seconds: 8 MB to one and two receivers")
 	if err := flags.Parse(args); err != nil {
