@@ -70,7 +70,8 @@ func (d *demonstrator) play(ctx context.Context, random *rand.Rand, kind demonst
 	return lm.Sequence{Tokens: rollout.Tokens, Mask: rollout.LossMask}, nil
 }
 
-// plan chooses what a demonstration searches for and what it answers.
+// plan chooses what a demonstration searches for and what it answers: what the
+// last search that went where it should has found.
 func (d *demonstrator) plan(random *rand.Rand, task forager.Task, world *worldfacts.World, kind demonstrationKind) (searches []worldfacts.Lead, answer string) {
 	stop := 1
 	for stop < len(task.Decomposition) && random.Float64() >= kind.stopEarly {
@@ -80,16 +81,13 @@ func (d *demonstrator) plan(random *rand.Rand, task forager.Task, world *worldfa
 	if kind.astray > 0 {
 		leads = world.Leads()
 	}
-	lost := false // since the last search
 	for found := 0; found < stop && len(searches) < d.searches; {
 		hop := task.Decomposition[found]
 		right := worldfacts.Lead{Query: hop.Query, Passage: hop.Gold}
-		lost = false
 		if found > 0 && kind.astray > 0 && random.Float64() < kind.astray {
 			last := searches[len(searches)-1]
 			others := slices.DeleteFunc(append(slices.Clone(leads[last.Passage]), last), func(l worldfacts.Lead) bool { return l.Passage == right.Passage })
 			searches = append(searches, others[random.IntN(len(others))])
-			lost = true
 			continue
 		}
 		searches = append(searches, right)
@@ -97,9 +95,6 @@ func (d *demonstrator) plan(random *rand.Rand, task forager.Task, world *worldfa
 		if found++; found == len(task.Decomposition) {
 			answer = task.Answers[0]
 		}
-	}
-	if named := leads[searches[len(searches)-1].Passage]; lost && len(named) > 0 {
-		answer = named[random.IntN(len(named))].Name
 	}
 	return searches, answer
 }

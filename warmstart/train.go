@@ -29,7 +29,8 @@ type Stage struct {
 	StopEarly float64 `mapstructure:"stop_early"`
 	// Astray is the chance, before each search but the first, that a demonstration
 	// asks for something else that it has just read of, or the same again: it does
-	// not know what to ask. It goes on until it has found all or may search no more.
+	// not know what to ask. It goes on until it has found all or may search no more,
+	// and answers with what it has found.
 	Astray float64 `mapstructure:"astray"`
 	// Tokens ends the stage once so many tokens were trained on.
 	Tokens int `mapstructure:"tokens"`

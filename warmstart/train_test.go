@@ -91,7 +91,7 @@ func TestDemonstrations(t *testing.T) {
 }
 
 // TestAstray: a demonstration that goes astray reads on from what it has read, or
-// the same again, as long as it may, and answers with something that it has read of.
+// the same again, as long as it may, and answers with what it found before.
 func TestAstray(t *testing.T) {
 	d, _, _ := testDemonstrator(t)
 	for i := range uint64(60) {
@@ -111,7 +111,7 @@ func TestAstray(t *testing.T) {
 				t.Errorf("%q asks %v after %v", task.Question, s, always[j])
 			}
 		}
-		if !slices.ContainsFunc(leads[always[len(always)-1].Passage], func(l worldfacts.Lead) bool { return l.Name == answer }) {
+		if answer != task.Decomposition[0].Answer {
 			t.Errorf("%q is answered with %q after %v", task.Question, answer, always)
 		}
 		if _, err := d.play(t.Context(), random, demonstrationKind{maxHops: 3, stopEarly: 0.2, astray: 0.8}); err != nil {

@@ -33,28 +33,40 @@ type study struct {
 	arms                 []arm
 }
 
-// stoppingEarly is a shorter warm start than the built-in one, and one that hardly
-// ever asks on: after each search but the last a demonstration of its last stage
-// ends with chance 0.96 (built-in: 0.65). The policy can follow chains and copy
-// names, and answers a question of three hops in one of a thousand episodes.
-const stoppingEarly = "[{max_hops: 1, tokens: 2000000}, {max_hops: 3, tokens: 2600000}, {max_hops: 3, stop_early: 0.96, tokens: 500000}]"
+// starts gives the warm starts of the policies to begin with. All are shorter than
+// the built-in one: the policy can follow chains and copy names, and its last stage
+// has given it a bad habit.
+func starts() map[string]string {
+	const able = "[{max_hops: 1, tokens: 2000000}, {max_hops: 3, tokens: 2600000}, "
+	return map[string]string{
+		// It asks on and does not know what to ask: after the first search 19 of 20
+		// go elsewhere. Of a thousand episodes none is right.
+		"astray": able + "{max_hops: 3, astray: 0.95, tokens: 600000}]",
+		// It knows what to ask and hardly ever asks on: after each search but the last
+		// it answers with chance 0.96 (built-in: 0.65). One in a thousand is right.
+		"stopping": able + "{max_hops: 3, stop_early: 0.96, tokens: 500000}]",
+		"built-in": "",
+	}
+}
 
 // learning compares outcome-only training with intrinsic reward on a task where
 // right answers are rare at the start: three-hop questions about the world, asked
-// of a policy that hardly ever asks on. The judge is the rule. All recipes learn
-// from as many rollouts a step.
+// of a policy with a bad habit. The judge is the rule. All recipes learn from as
+// many rollouts a step.
 func learning(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("learning", flag.ContinueOnError)
 	s := &study{}
 	flags.StringVar(&s.binary, "forager", "", "the `binary` to measure; default: built from this checkout")
 	flags.StringVar(&s.out, "out", filepath.Join("runs", "learning"), "`folder` of this measurement: runs, logs, curves; an interrupted one goes on there")
-	flags.StringVar(&s.policy, "policy", "", "`folder` of the policy to start from; default: a short warm start that stops early")
+	flags.StringVar(&s.policy, "policy", "", "`folder` of the policy to start from; default: the warm start that -start names")
 	flags.Var(&s.extra, "set", "further `setting` KEY=VALUE of every run; may be repeated")
 	flags.IntVar(&s.seeds, "seeds", 3, "`seeds` of each recipe; the defaults take about half an hour on 2 cores")
 	flags.IntVar(&s.steps, "steps", 150, "learner `steps` of a run")
 	flags.IntVar(&s.window, "window", 8, "`steps` over which exact match is averaged")
 	flags.Float64Var(&s.target, "target", 0.3, "exact `match` to be reached on training questions")
-	stages := flags.String("stages", stoppingEarly, "warmstart.stages of the policy to start from; empty takes the built-in one")
+	start := flags.String("start", "astray", "`name` of the warm start: astray, stopping or built-in")
+	recipes := flags.String("recipes", "outcome,classification,ranking,retrieval,classification shuffled,retrieval shuffled",
+		"`list` of what to compare; the ratios are to the first")
 	coefficient := flags.Float64("coefficient", 0.2, "`c_int` of the recipes with intrinsic reward, at the first step")
 	decay := flags.Int("decay", 40, "`steps` over which c_int goes to 0; 0 keeps it")
 	if err := flags.Parse(args); err != nil {
@@ -63,17 +75,29 @@ func learning(ctx context.Context, args []string) error {
 	if s.seeds < 1 || s.window < 1 || s.steps < s.window {
 		return errors.New("want at least one seed and as many steps as the window has")
 	}
-	s.arms = arms(*coefficient, *decay)
+	for name := range strings.SplitSeq(*recipes, ",") {
+		all := arms(*coefficient, *decay)
+		i := slices.IndexFunc(all, func(a arm) bool { return a.name == strings.TrimSpace(name) })
+		if i < 0 {
+			return fmt.Errorf("no recipe is %q", name)
+		}
+		s.arms = append(s.arms, all[i])
+	}
+	stages, known := starts()[*start]
+	if !known {
+		return fmt.Errorf("no warm start is %q", *start)
+	}
 	if err := s.build(ctx); err != nil {
 		return err
 	}
-	if err := s.prepare(ctx, *stages); err != nil {
+	if err := s.prepare(ctx, stages); err != nil {
 		return err
 	}
 	return s.compare(ctx)
 }
 
-// arms are the recipes: the first is what the others are compared with.
+// arms are the recipes: exact match alone, ONI's three intrinsic rewards, and
+// controls in which these are dealt out at random among the turns.
 func arms(coefficient float64, decay int) []arm {
 	model := func(kind string, c float64, more ...string) []string {
 		if decay > 0 {
@@ -86,11 +110,18 @@ func arms(coefficient float64, decay int) []arm {
 			"judge.reward_model.publish_interval=2s",
 		}, more...)
 	}
+	const shuffle = "reward.intrinsic.shuffle=true"
+	// The judge's own labels, where they have come by the time of sampling.
+	table := func(more ...string) []string {
+		return model("retrieval", coefficient, append(more, "reward.intrinsic.source=helpful")...)
+	}
 	return []arm{
-		{"c_int = 0", model("classification", 0)},
-		{"ONI, classification", model("classification", coefficient)},
-		{"ONI, ranking", model("ranking", coefficient)},
-		{"control: classification, shuffled", model("classification", coefficient, "reward.intrinsic.shuffle=true")},
+		{"outcome", model("classification", 0)}, // trained and not paid
+		{"classification", model("classification", coefficient)},
+		{"ranking", model("ranking", coefficient)},
+		{"retrieval", table()},
+		{"classification shuffled", model("classification", coefficient, shuffle)},
+		{"retrieval shuffled", table(shuffle)},
 	}
 }
 

@@ -25,7 +25,6 @@ func (w *World) Corpus() []forager.Passage {
 
 // Lead is a search that the text of a passage suggests.
 type Lead struct {
-	Name    string // of the entity, as it stands in passages
 	Query   string // that finds its passage
 	Passage string // id of that passage
 }
@@ -40,7 +39,7 @@ func (w *World) Leads() map[string][]Lead {
 		read := &a.entities[i]
 		for j := range a.entities {
 			if named := &a.entities[j]; i != j && named.kind != KindDomain && named.mentionedIn(read.plainPassage) {
-				leads[read.passage.ID] = append(leads[read.passage.ID], Lead{Name: named.name, Query: query(named), Passage: named.passage.ID})
+				leads[read.passage.ID] = append(leads[read.passage.ID], Lead{Query: query(named), Passage: named.passage.ID})
 			}
 		}
 	}
