@@ -147,15 +147,6 @@ func (s *weightsStore) get(ctx context.Context, m forager.Manifest) ([]byte, err
 	return data, nil
 }
 
-// checkWeights compares an object with its manifest.
-func checkWeights(data []byte, m forager.Manifest) error {
-	sum := sha256.Sum256(data)
-	if got := "sha256:" + hex.EncodeToString(sum[:]); got != m.Digest {
-		return fmt.Errorf("digest is %s, manifest says %s: %w", got, m.Digest, forager.ErrCorrupt)
-	}
-	return nil
-}
-
 // parseShared reads the object of weights that lie in a shared folder.
 func parseShared(object []byte) (sharedWeights, error) {
 	var s sharedWeights

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,6 +98,15 @@ func (f *weightsFolder) load(m forager.Manifest) ([]byte, error) {
 	}
 	f.read.Inc()
 	return data, nil
+}
+
+// checkWeights compares an object with its manifest.
+func checkWeights(data []byte, m forager.Manifest) error {
+	sum := sha256.Sum256(data)
+	if got := "sha256:" + hex.EncodeToString(sum[:]); got != m.Digest {
+		return fmt.Errorf("digest is %s, manifest says %s: %w", got, m.Digest, forager.ErrCorrupt)
+	}
+	return nil
 }
 
 // lock waits for as long as a fetch of the version may take.
