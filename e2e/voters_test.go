@@ -46,18 +46,25 @@ func TestVoterIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.progress(learner, 2, time.Minute)
-	if err := a.voters("remove", "voter-2"); err != nil {
+	if _, err := a.forager("voters", "remove", "voter-2"); err != nil {
 		t.Fatal(err)
 	}
 	next := voter(2, "--set", "cluster.join=true")
-	next.await("vote", time.Minute, func() bool { return a.voters("add", "voter-2") == nil })
+	next.await("status that tells it has no vote", time.Minute, func() bool {
+		said, _ := a.forager("status") // fails while something is wrong, too
+		return strings.Contains(said, "cluster node voter-2 runs without a vote")
+	})
+	next.await("vote", time.Minute, func() bool {
+		_, err := a.forager("voters", "add", "voter-2")
+		return err == nil
+	})
 	a.progress(learner, 2, time.Minute)
 
 	// The new one counts: with another voter away it is half of the majority.
-	if err := a.voters("transfer", "voter-2"); err != nil {
+	if _, err := a.forager("voters", "transfer", "voter-2"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.voters("remove", "voter-0"); err != nil {
+	if _, err := a.forager("voters", "remove", "voter-0"); err != nil {
 		t.Fatal(err)
 	}
 	a.progress(learner, 2, time.Minute)
@@ -66,14 +73,15 @@ func TestVoterIsReplaced(t *testing.T) {
 	checkSteps(t, a.dir, a.steps())
 }
 
-// voters runs "forager voters" and gives its error with what it said.
-func (a *apart) voters(args ...string) error {
+// forager asks the run with a command and gives what that said.
+func (a *apart) forager(args ...string) (string, error) {
 	a.t.Helper()
-	args = append(append([]string{"voters"}, args...), "--nats", a.url, "--run", filepath.Base(a.dir))
-	if out, err := exec.CommandContext(a.t.Context(), binary, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("forager %s: %w: %s", strings.Join(args, " "), err, out)
+	args = append(args, "--nats", a.url, "--run", filepath.Base(a.dir))
+	out, err := exec.CommandContext(a.t.Context(), binary, args...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("forager %s: %w: %s", strings.Join(args, " "), err, out)
 	}
-	return nil
+	return string(out), err
 }
 
 // freeAddresses gives addresses on loopback that nobody listens on.

@@ -110,6 +110,18 @@ func behind(s *Status) []filling {
 	return list
 }
 
+// voteless lists the nodes that run and have no vote: they wait to be added, or were
+// removed. Without a leader nobody knows who votes.
+func voteless(s *Status) []filling {
+	var list []filling
+	for _, m := range s.Members {
+		if v := m.Raft; v != nil && s.Raft.Leader != "" && !slices.ContainsFunc(s.Raft.Voters, func(voter Voter) bool { return voter.Node == v.Node }) {
+			list = append(list, filling{v.Node})
+		}
+	}
+	return list
+}
+
 // Elapsed writes seconds as people say them: 3s, 4m, 2h05m, 3d.
 func Elapsed(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))

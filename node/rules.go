@@ -73,13 +73,7 @@ func groupRules() []rule {
 		{
 			"no-vote", LevelNote, "cluster node {node} runs without a vote",
 			"count on it with: forager voters add; one that was removed can be stopped, it does not come back by itself",
-			func(s *Status) []filling {
-				var list []filling
-				for _, node := range s.Raft.Voteless {
-					list = append(list, filling{node})
-				}
-				return list
-			},
+			voteless,
 		},
 		{
 			"versions-differ", LevelWrong, "programs of different versions: {versions}",

@@ -62,9 +62,6 @@ type RaftStatus struct {
 	Leader string  `json:"leader"` // "" when no node that is there knows one
 	Term   uint64  `json:"term"`
 	Voters []Voter `json:"voters"`
-	// Voteless are the nodes that run and have no vote: they wait to be added, or
-	// were removed.
-	Voteless []string `json:"voteless,omitempty"`
 }
 
 // Voter is a node of the Raft group that has a vote.
@@ -232,11 +229,6 @@ func raftStatus(members []cluster.Member) RaftStatus {
 			}
 		}
 		r.Voters = append(r.Voters, voter)
-	}
-	for _, m := range members {
-		if v := m.Raft; v != nil && r.Leader != "" && !slices.Contains(best.Voters, v.Node) {
-			r.Voteless = append(r.Voteless, v.Node)
-		}
 	}
 	return r
 }
