@@ -36,19 +36,12 @@ func newDemonstrator(episode actor.EpisodeConfig, tokenizer policy.Tokenizer, na
 	return d, err
 }
 
-// demonstrationKind says what a demonstration is to show.
-type demonstrationKind struct {
-	maxHops   int
-	stopEarly float64 // chance, after each search but the last, to answer too soon
-	astray    float64 // chance, before each search but the first, to ask for something else that was just named, or the same again
-}
-
-// play gives one demonstration as a training sequence. The same random source
+// play gives one demonstration of a stage as a training sequence. The same random source
 // gives the same demonstration.
-func (d *demonstrator) play(ctx context.Context, random *rand.Rand, kind demonstrationKind) (lm.Sequence, error) {
-	hops := 1 + random.IntN(kind.maxHops)
+func (d *demonstrator) play(ctx context.Context, random *rand.Rand, stage Stage) (lm.Sequence, error) {
+	hops := 1 + random.IntN(stage.MaxHops)
 	task, world := d.invent(random, hops)
-	searches, answer := d.plan(random, task, world, kind)
+	searches, answer := d.plan(random, task, world, stage)
 	corpus := make(map[string]forager.Passage)
 	for _, p := range world.Corpus() {
 		corpus[p.ID] = p
@@ -72,19 +65,19 @@ func (d *demonstrator) play(ctx context.Context, random *rand.Rand, kind demonst
 
 // plan chooses what a demonstration searches for and what it answers: what the
 // last search that went where it should has found.
-func (d *demonstrator) plan(random *rand.Rand, task forager.Task, world *worldfacts.World, kind demonstrationKind) (searches []worldfacts.Lead, answer string) {
+func (d *demonstrator) plan(random *rand.Rand, task forager.Task, world *worldfacts.World, stage Stage) (searches []worldfacts.Lead, answer string) {
 	stop := 1
-	for stop < len(task.Decomposition) && random.Float64() >= kind.stopEarly {
+	for stop < len(task.Decomposition) && random.Float64() >= stage.StopEarly {
 		stop++
 	}
 	var leads map[string][]worldfacts.Lead
-	if kind.astray > 0 {
+	if stage.Astray > 0 {
 		leads = world.Leads()
 	}
 	for found := 0; found < stop && len(searches) < d.searches; {
 		hop := task.Decomposition[found]
 		right := worldfacts.Lead{Query: hop.Query, Passage: hop.Gold}
-		if found > 0 && kind.astray > 0 && random.Float64() < kind.astray {
+		if found > 0 && stage.Astray > 0 && random.Float64() < stage.Astray {
 			last := searches[len(searches)-1]
 			others := slices.DeleteFunc(append(slices.Clone(leads[last.Passage]), last), func(l worldfacts.Lead) bool { return l.Passage == right.Passage })
 			searches = append(searches, others[random.IntN(len(others))])

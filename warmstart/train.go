@@ -189,7 +189,7 @@ type curriculum struct {
 func (s *curriculum) stage(ctx context.Context, index int) error {
 	stage := s.cfg.Stages[index]
 	for end := s.fit.tokens + stage.Tokens; s.fit.tokens < end; {
-		batch, err := s.batch(ctx, demonstrationKind{maxHops: stage.MaxHops, stopEarly: stage.StopEarly, astray: stage.Astray})
+		batch, err := s.batch(ctx, stage)
 		if err != nil {
 			return err
 		}
@@ -200,9 +200,9 @@ func (s *curriculum) stage(ctx context.Context, index int) error {
 	return nil
 }
 
-// batch plays demonstrations side by side until they fill an update. What is
+// batch plays demonstrations of a stage side by side until they fill an update. What is
 // played depends on the seed and the demonstration's number alone.
-func (s *curriculum) batch(ctx context.Context, kind demonstrationKind) ([]lm.Sequence, error) {
+func (s *curriculum) batch(ctx context.Context, stage Stage) ([]lm.Sequence, error) {
 	const players = 4
 	var batch []lm.Sequence
 	for tokens := 0; tokens < s.cfg.BatchTokens; {
@@ -216,7 +216,7 @@ func (s *curriculum) batch(ctx context.Context, kind demonstrationKind) ([]lm.Se
 				d, err := newDemonstrator(s.cfg.Episode, s.tokenizer, s.names)
 				for j := uint64(0); j < each && err == nil; j++ {
 					var seq lm.Sequence
-					seq, err = d.play(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1<<40+first+j)), kind)
+					seq, err = d.play(ctx, rand.New(rand.NewPCG(s.cfg.Seed, 1<<40+first+j)), stage)
 					played[i] = append(played[i], seq)
 				}
 				errs[i] = err

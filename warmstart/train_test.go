@@ -53,7 +53,7 @@ func TestDemonstrations(t *testing.T) {
 	early := 0
 	const plays = 200
 	for i := range uint64(plays) {
-		s, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), demonstrationKind{maxHops: 3, stopEarly: 0.5})
+		s, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), Stage{MaxHops: 3, StopEarly: 0.5})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestDemonstrations(t *testing.T) {
 				t.Errorf("demonstration %d names %s: %q", i, name, text)
 			}
 		}
-		again, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), demonstrationKind{maxHops: 3, stopEarly: 0.5})
+		again, err := d.play(t.Context(), rand.New(rand.NewPCG(1, i)), Stage{MaxHops: 3, StopEarly: 0.5})
 		if err != nil || !slices.Equal(again.Tokens, s.Tokens) {
 			t.Fatalf("demonstration %d is not reproducible (%v)", i, err)
 		}
@@ -98,11 +98,11 @@ func TestAstray(t *testing.T) {
 		random := rand.New(rand.NewPCG(2, i))
 		task, world := d.invent(random, 3)
 		leads := world.Leads()
-		never, answer := d.plan(random, task, world, demonstrationKind{})
+		never, answer := d.plan(random, task, world, Stage{})
 		if len(never) != 3 || answer != task.Answers[0] {
 			t.Fatalf("without going astray %q is answered with %q after %v", task.Question, answer, never)
 		}
-		always, answer := d.plan(random, task, world, demonstrationKind{astray: 1})
+		always, answer := d.plan(random, task, world, Stage{Astray: 1})
 		if len(always) != d.searches || always[0].Passage != task.Decomposition[0].Gold {
 			t.Fatalf("%q asks %v", task.Question, always)
 		}
@@ -114,7 +114,7 @@ func TestAstray(t *testing.T) {
 		if answer != task.Decomposition[0].Answer {
 			t.Errorf("%q is answered with %q after %v", task.Question, answer, always)
 		}
-		if _, err := d.play(t.Context(), random, demonstrationKind{maxHops: 3, stopEarly: 0.2, astray: 0.8}); err != nil {
+		if _, err := d.play(t.Context(), random, Stage{MaxHops: 3, StopEarly: 0.2, Astray: 0.8}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,7 +163,7 @@ func BenchmarkDemonstrations(b *testing.B) {
 	var i uint64
 	for b.Loop() {
 		i++
-		if _, err := d.play(b.Context(), rand.New(rand.NewPCG(1, i)), demonstrationKind{maxHops: 3}); err != nil {
+		if _, err := d.play(b.Context(), rand.New(rand.NewPCG(1, i)), Stage{MaxHops: 3}); err != nil {
 			b.Fatal(err)
 		}
 	}
