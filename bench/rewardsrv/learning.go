@@ -57,10 +57,10 @@ func learning(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("learning", flag.ContinueOnError)
 	s := &study{}
 	flags.StringVar(&s.binary, "forager", "", "the `binary` to measure; default: built from this checkout")
-	flags.StringVar(&s.out, "out", filepath.Join("runs", "learning"), "`folder` of this measurement: runs, logs, curves; an interrupted one goes on there")
+	flags.StringVar(&s.out, "out", "", "`folder` of this measurement: runs, logs, curves; an interrupted one goes on there; default: runs/learning-START")
 	flags.StringVar(&s.policy, "policy", "", "`folder` of the policy to start from; default: the warm start that -start names")
 	flags.Var(&s.extra, "set", "further `setting` KEY=VALUE of every run; may be repeated")
-	flags.IntVar(&s.seeds, "seeds", 3, "`seeds` of each recipe; the defaults take about half an hour on 2 cores")
+	flags.IntVar(&s.seeds, "seeds", 3, "`seeds` of each recipe; the defaults take about an hour on 2 cores")
 	flags.IntVar(&s.steps, "steps", 150, "learner `steps` of a run")
 	flags.IntVar(&s.window, "window", 8, "`steps` over which exact match is averaged")
 	flags.Float64Var(&s.target, "target", 0.3, "exact `match` to be reached on training questions")
@@ -75,17 +75,20 @@ func learning(ctx context.Context, args []string) error {
 	if s.seeds < 1 || s.window < 1 || s.steps < s.window {
 		return errors.New("want at least one seed and as many steps as the window has")
 	}
+	all := arms(*coefficient, *decay)
 	for name := range strings.SplitSeq(*recipes, ",") {
-		all := arms(*coefficient, *decay)
 		i := slices.IndexFunc(all, func(a arm) bool { return a.name == strings.TrimSpace(name) })
 		if i < 0 {
-			return fmt.Errorf("no recipe is %q", name)
+			return fmt.Errorf("no recipe is %q, see -h for their names", name)
 		}
 		s.arms = append(s.arms, all[i])
 	}
 	stages, known := starts()[*start]
 	if !known {
-		return fmt.Errorf("no warm start is %q", *start)
+		return fmt.Errorf("no warm start is %q, see -h for their names", *start)
+	}
+	if s.out == "" { // of a start: what lies there is gone on with
+		s.out = filepath.Join("runs", "learning-"+*start)
 	}
 	if err := s.build(ctx); err != nil {
 		return err
@@ -99,29 +102,26 @@ func learning(ctx context.Context, args []string) error {
 // arms are the recipes: exact match alone, ONI's three intrinsic rewards, and
 // controls in which these are dealt out at random among the turns.
 func arms(coefficient float64, decay int) []arm {
-	model := func(kind string, c float64, more ...string) []string {
+	pay := func(model, source string, c float64, more ...string) []string {
 		if decay > 0 {
 			more = append(more, "reward.intrinsic.decay=linear", fmt.Sprint("reward.intrinsic.decay_steps=", decay))
 		}
 		return append([]string{
-			"reward.intrinsic.source=" + kind, fmt.Sprint("reward.intrinsic.coefficient=", c),
-			"judge.judge=rule", "judge.reward_model.kind=" + kind,
+			"reward.intrinsic.source=" + source, fmt.Sprint("reward.intrinsic.coefficient=", c),
+			"judge.judge=rule", "judge.reward_model.kind=" + model,
 			// Steps take about a second here, not a minute.
 			"judge.reward_model.publish_interval=2s",
 		}, more...)
 	}
 	const shuffle = "reward.intrinsic.shuffle=true"
-	// The judge's own labels, where they have come by the time of sampling.
-	table := func(more ...string) []string {
-		return model("retrieval", coefficient, append(more, "reward.intrinsic.source=helpful")...)
-	}
 	return []arm{
-		{"outcome", model("classification", 0)}, // trained and not paid
-		{"classification", model("classification", coefficient)},
-		{"ranking", model("ranking", coefficient)},
-		{"retrieval", table()},
-		{"classification shuffled", model("classification", coefficient, shuffle)},
-		{"retrieval shuffled", table(shuffle)},
+		{"outcome", pay("classification", "classification", 0)}, // trained and not paid
+		{"classification", pay("classification", "classification", coefficient)},
+		{"ranking", pay("ranking", "ranking", coefficient)},
+		// The judge's own labels, where they have come by the time of sampling.
+		{"retrieval", pay("retrieval", "helpful", coefficient)},
+		{"classification shuffled", pay("classification", "classification", coefficient, shuffle)},
+		{"retrieval shuffled", pay("retrieval", "helpful", coefficient, shuffle)},
 	}
 }
 
