@@ -17,6 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/flight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/batch"
 	"github.com/forager-rl/forager/rundir"
@@ -111,7 +116,9 @@ func TestSeparateProcesses(t *testing.T) {
 	nats := start(t, "nats", "nats", common, "--listen", "127.0.0.1:0")
 	line := nats.awaitLine("NATS with JetStream at ", 30*time.Second)
 	url := line[strings.Index(line, "nats://"):]
-	role := func(name, role string) *process { return start(t, name, role, common, "--nats", url) }
+	role := func(name, role string, settings ...string) *process {
+		return start(t, name, role, append(common[:len(common):len(common)], settings...), "--nats", url)
+	}
 
 	role("cluster", "cluster")
 	replay := role("replay", "replay")
@@ -125,9 +132,11 @@ func TestSeparateProcesses(t *testing.T) {
 	actors[0].kill()
 	rewardServer.kill()
 	replay.kill()
-	role("replay again", "replay")
+	again := role("replay again", "replay", "--set", "replay.flight.listen=127.0.0.1:0")
+	line = again.awaitLine("Arrow Flight at grpc+tcp://", time.Minute)
 	learner.succeed(3 * time.Minute)
 	checkRollouts(t, dir, checkSteps(t, dir, steps))
+	checkFlight(t, line[strings.Index(line, "://")+3:], dir)
 	checkTraces(t, traces)
 }
 
@@ -214,6 +223,51 @@ func checkRollouts(t *testing.T, dir string, rows []rundir.MetricsRow) {
 	})
 	if groups < sampled || groups > sampled+stale {
 		t.Errorf("%d groups are kept, the steps were made of %d and gave %d up", groups, sampled, stale)
+	}
+}
+
+// checkFlight demands that the archive can be read over Arrow Flight, in the order of
+// its files.
+func checkFlight(t *testing.T, address, dir string) {
+	t.Helper()
+	var want []string
+	eachFile(t, dir, func(path string) {
+		list, err := batch.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range list {
+			for _, r := range g.Rollouts {
+				want = append(want, r.ID)
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	client, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	stream, err := client.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"flight": "archive"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := flight.NewRecordReader(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Release()
+	at := reader.Schema().FieldIndices("rollout_id")[0]
+	var got []string
+	for reader.Next() {
+		ids := reader.Record().Column(at).(*array.String)
+		for i := range ids.Len() {
+			got = append(got, strings.Clone(ids.Value(i)))
+		}
+	}
+	if err := reader.Err(); err != nil || len(got) == 0 || !slices.Equal(got, want) {
+		t.Errorf("%d rollouts come over Flight, %d are in the archive; error %v", len(got), len(want), err)
 	}
 }
 

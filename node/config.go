@@ -17,6 +17,7 @@ import (
 	"github.com/forager-rl/forager/policy/lm"
 	"github.com/forager-rl/forager/policy/remote"
 	"github.com/forager-rl/forager/replay"
+	"github.com/forager-rl/forager/replay/flight"
 	"github.com/forager-rl/forager/reward"
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/rewardsrv/rewardmodel"
@@ -37,7 +38,7 @@ type Config struct {
 	Learner learner.Config      `mapstructure:"learner"`
 	GRPO    grpo.Config         `mapstructure:"grpo"`
 	Trainer lm.TrainerConfig    `mapstructure:"trainer"`
-	Replay  replay.Config       `mapstructure:"replay"`
+	Replay  ReplayConfig        `mapstructure:"replay"`
 	Judge   rewardsrv.Config    `mapstructure:"judge"`
 	Bus     bus.Config          `mapstructure:"bus"`
 	Cluster cluster.Config      `mapstructure:"cluster"`
@@ -144,6 +145,14 @@ type ActorConfig struct {
 	actor.Config `mapstructure:",squash"`
 }
 
+// ReplayConfig sets the table of groups and who else may read them.
+type ReplayConfig struct {
+	replay.Config `mapstructure:",squash"`
+
+	// Flight serves what waits in replay, and what was learned from, to Arrow Flight clients.
+	Flight flight.Config `mapstructure:"flight"`
+}
+
 // SearchConfig says how passages are found.
 type SearchConfig struct {
 	// Cache is the number of answers that an actor process remembers; 0 means none.
@@ -199,7 +208,7 @@ func DefaultConfig() Config {
 		Learner: learner.DefaultConfig(),
 		GRPO:    grpo.DefaultConfig(),
 		Trainer: lm.DefaultTrainerConfig(),
-		Replay:  replay.DefaultConfig(),
+		Replay:  ReplayConfig{Config: replay.DefaultConfig(), Flight: flight.DefaultConfig()},
 		Judge:   rewardsrv.DefaultConfig(),
 		Bus:     bus.DefaultConfig(),
 		Cluster: cluster.DefaultConfig(),
@@ -237,7 +246,8 @@ func (c *Config) Validate() error {
 	check("learner", c.Learner.Validate())
 	check("grpo", c.GRPO.Validate())
 	check("trainer", c.Trainer.Validate())
-	check("replay", c.Replay.Validate())
+	check("replay", c.Replay.Config.Validate())
+	check("replay.flight", c.Replay.Flight.Validate())
 	check("judge", c.Judge.Validate())
 	check("reward.intrinsic", c.validateIntrinsic())
 	transport := c.Bus

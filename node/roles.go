@@ -16,9 +16,11 @@ import (
 	"github.com/forager-rl/forager/actor"
 	"github.com/forager-rl/forager/cluster"
 	"github.com/forager-rl/forager/replay"
+	"github.com/forager-rl/forager/replay/flight"
 	"github.com/forager-rl/forager/rewardsrv"
 	"github.com/forager-rl/forager/rewardsrv/labelstore"
 	"github.com/forager-rl/forager/search"
+	"github.com/forager-rl/forager/security"
 )
 
 // awaitCluster waits until the cluster answers and agrees that this is its run.
@@ -37,7 +39,7 @@ func (p *process) awaitCluster(ctx context.Context) error {
 
 // startReplay opens the table and answers for it on the bus.
 func (p *process) startReplay(ctx context.Context) error {
-	service, err := replay.NewService(filepath.Join(p.dir.Path(), "replay"), p.run, p.cfg.Replay, replay.ServiceDeps{
+	service, err := replay.NewService(filepath.Join(p.dir.Path(), "replay"), p.run, p.cfg.Replay.Config, replay.ServiceDeps{
 		Batches: groupReader{p.bus, p.logger}, Labels: annotations{p.bus, p.unreadable}, Archive: archive{p.dir.RolloutsPath()},
 		Logger: p.logger, Registerer: p.registry, Tracer: p.tracer("replay"),
 	})
@@ -51,6 +53,9 @@ func (p *process) startReplay(ctx context.Context) error {
 			Inserted: t.Inserted, Committed: t.Committed, Stale: t.Stale, Evicted: t.Evicted, Corrupt: t.Corrupt,
 		}
 	})
+	if err := p.startFlight(ctx, service); err != nil {
+		return err
+	}
 	p.group.start(ctx, "replay", service.Run)
 	p.group.start(ctx, "replay service", func(ctx context.Context) error {
 		return p.bus.Serve(ctx, serviceReplay, service.Handle)
@@ -59,6 +64,38 @@ func (p *process) startReplay(ctx context.Context) error {
 		_, err := replay.NewClient(caller{p.bus, serviceReplay}, 0, sampleWait).Stats(ctx)
 		return p.unlessFailed(err)
 	})
+}
+
+// The flights of a replay process.
+const (
+	flightReplay  = "replay"  // waits to be learned from
+	flightArchive = "archive" // was learned from
+)
+
+// startFlight serves the rollouts of the run, if there is an address for that, and
+// announces it.
+func (p *process) startFlight(ctx context.Context, table flight.Source) error {
+	cfg := p.cfg.Replay.Flight
+	if cfg.Listen == "" {
+		return nil
+	}
+	if err := security.CheckListen(cfg.Listen, p.credentials, p.cfg.Security.AllowPlain); err != nil {
+		return fmt.Errorf("replay.flight: %w", err)
+	}
+	cfg.TLS, cfg.Authorize = p.credentials.Server(), security.Authorizer(p.credentials.Token())
+	server, err := flight.NewServer(cfg, map[string]flight.Source{flightReplay: table, flightArchive: archive{p.dir.RolloutsPath()}}, p.logger, p.registry)
+	if err != nil {
+		return err
+	}
+	address, err := server.Listen()
+	if err != nil {
+		return err
+	}
+	p.group.start(ctx, "flight", server.Run)
+	url := flightAddress(p.credentials, reachable(address, p.bus.LocalIP()))
+	p.roster.Tell(func(m *cluster.Member) { m.Addresses[serviceFlight] = url })
+	p.observer.notice("rollouts over Arrow Flight at %s", url)
+	return nil
 }
 
 // unlessFailed prefers the failure of a role to the error that it caused.

@@ -75,3 +75,12 @@ func webAddress(c *security.Credentials, address string) string {
 	}
 	return "http://" + address
 }
+
+// flightAddress is the address of a Flight server of this process at "host:port", in
+// the form that Flight's clients take.
+func flightAddress(c *security.Credentials, address string) string {
+	if c != nil {
+		return "grpc+tls://" + address
+	}
+	return "grpc+tcp://" + address
+}

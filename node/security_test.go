@@ -1,13 +1,23 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apache/arrow/go/v15/arrow/flight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/forager-rl/forager"
 	"github.com/forager-rl/forager/search"
@@ -181,6 +191,79 @@ func TestHTTPAccess(t *testing.T) {
 	}
 }
 
+// TestFlightAccess tries the Flight server of replay without and with credentials.
+func TestFlightAccess(t *testing.T) {
+	dir, others := allCredentials(t), allCredentials(t)
+	actor, foreign := credentialsOf(t, dir, forager.RoleActor), credentialsOf(t, others, forager.RoleActor)
+	role := func(role forager.Role, mark string, change func(*Config)) string {
+		cfg := DefaultConfig()
+		cfg.Security.Dir, cfg.Admin.Listen, cfg.Bus.Listen = filepath.Join(dir, string(role)), "", "127.0.0.1:0"
+		change(&cfg)
+		return running(t, func(o RoleOptions) error {
+			o.Roles, o.Dir = []forager.Role{role}, filepath.Join(t.TempDir(), "run")
+			return RunRoles(t.Context(), cfg, o)
+		}, mark)
+	}
+	url := role(forager.RoleNATS, "JetStream at ", func(*Config) {})
+	join := func(c *Config) { c.Bus.URL = url }
+	role(forager.RoleCluster, "cluster ready ", join)
+	address := role(forager.RoleReplay, "Arrow Flight at grpc+tls://", func(c *Config) {
+		join(c)
+		c.Replay.Flight.Listen = "0.0.0.0:0"
+	})
+
+	// list gives the names of the flights, or why there are none.
+	list := func(c *tls.Config, server forager.Role, token string) (names []string, err error) {
+		if c != nil {
+			c.ServerName = string(server)
+		}
+		transport := insecure.NewCredentials()
+		if c != nil {
+			transport = credentials.NewTLS(c)
+		}
+		client, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(transport))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if token != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+		}
+		stream, err := client.ListFlights(ctx, &flight.Criteria{})
+		for err == nil {
+			var info *flight.FlightInfo
+			if info, err = stream.Recv(); err == nil {
+				names = append(names, info.FlightDescriptor.Path...)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return names, err
+	}
+	for name, c := range map[string]struct {
+		tls    *tls.Config
+		server forager.Role
+		token  string
+		code   codes.Code
+	}{
+		"right":             {actor.Client(), forager.RoleReplay, actor.Token(), codes.OK},
+		"no token":          {actor.Client(), forager.RoleReplay, "", codes.Unauthenticated},
+		"wrong token":       {actor.Client(), forager.RoleReplay, "wrong", codes.Unauthenticated},
+		"foreign token":     {actor.Client(), forager.RoleReplay, foreign.Token(), codes.Unauthenticated},
+		"another authority": {foreign.Client(), forager.RoleReplay, actor.Token(), codes.Unavailable},
+		"another role":      {actor.Client(), forager.RoleLearner, actor.Token(), codes.Unavailable},
+		"no TLS":            {nil, "", actor.Token(), codes.Unavailable},
+	} {
+		names, err := list(c.tls, c.server, c.token)
+		if status.Code(err) != c.code || (err == nil) != (strings.Join(names, " ") == "archive replay") {
+			t.Errorf("%s: flights %v, error %v, want %v", name, names, err, c.code)
+		}
+	}
+}
+
 // TestPlainProcessesStayOnLoopback: off loopback a server is refused before it
 // listens, unless it has credentials or the network is trusted.
 func TestPlainProcessesStayOnLoopback(t *testing.T) {
@@ -213,6 +296,10 @@ func TestPlainProcessesStayOnLoopback(t *testing.T) {
 	cfg.Search.Server.Listen = "0.0.0.0:0"
 	if err := ServeRetriever(t.Context(), cfg, RoleOptions{Logger: testLogger(t)}); err == nil || !strings.Contains(err.Error(), "forager certs") {
 		t.Errorf("retriever: %v", err)
+	}
+	cfg.Replay.Flight.Listen = "0.0.0.0:0"
+	if err := (&process{cfg: cfg}).startFlight(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "forager certs") {
+		t.Errorf("flight: %v", err)
 	}
 	dir := allCredentials(t)
 	if err := run(func(c *Config) { c.Security.Dir = filepath.Join(dir, "actor") }); err == nil || !strings.Contains(err.Error(), "are those of actor") {

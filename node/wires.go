@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/forager-rl/forager"
@@ -25,6 +26,9 @@ const (
 
 // serviceRetriever is the name under which retrievers announce their address.
 const serviceRetriever = "retriever"
+
+// serviceFlight is the name under which replay announces its Arrow Flight server.
+const serviceFlight = "flight"
 
 const (
 	sampleBytes = 4 << 20         // of one answer of replay; several fill a step
@@ -206,8 +210,8 @@ func (l labelStream) decoded(use func(uint64, []forager.Annotation) error) func(
 	}
 }
 
-// archive implements replay.Archive: groups that were learned from, as Arrow
-// IPC files for people, one file for each commit of the learner.
+// archive implements replay.Archive and flight.Source: groups that were learned from,
+// as Arrow IPC files for people, one file for each commit of the learner.
 type archive struct{ folder string }
 
 // Put writes a file named after its first group, so that the same groups put
@@ -221,6 +225,28 @@ func (a archive) Put(groups []forager.Group) error {
 		first = min(first, g.Credit.Index)
 	}
 	return batch.WriteFile(filepath.Join(a.folder, fmt.Sprintf("groups-%08d.arrow", first)), groups)
+}
+
+// Each hands over the groups that are there when it is called, file after file.
+func (a archive) Each(ctx context.Context, from uint64, yield func([]forager.Group) error) error {
+	paths, err := filepath.Glob(filepath.Join(a.folder, "groups-*.arrow")) // sorted
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		groups, err := batch.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		groups = slices.DeleteFunc(groups, func(g forager.Group) bool { return g.Credit.Index < from })
+		if err := yield(groups); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // source implements learner.Source. It has groups scored when they are sampled,

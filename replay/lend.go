@@ -215,6 +215,16 @@ func (t *Table) Commit(epoch uint64, keys []uint64) error {
 	return nil
 }
 
+// Held gives the keys of the groups that are in the table, from key from on, ascending.
+func (t *Table) Held(from uint64) ([]uint64, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, ErrClosed
+	}
+	return t.core.held(from), nil
+}
+
 // Read gives the groups of those keys that are in the table, with their labels.
 // Groups whose bytes are damaged are left out.
 func (t *Table) Read(keys []uint64) ([]forager.Group, error) {

@@ -50,8 +50,11 @@ type Archive interface {
 	Put(groups []forager.Group) error
 }
 
-// archiveGroups bounds the groups of one Archive.Put.
-const archiveGroups = 1024
+// archiveGroups bounds the groups of one Archive.Put, readGroups those of one read.
+const (
+	archiveGroups = 1024
+	readGroups    = 64
+)
 
 // ServiceDeps is what a Service needs from outside.
 type ServiceDeps struct {
@@ -235,6 +238,35 @@ func (s *Service) answer(ctx context.Context, r request) (answer response, loan 
 		return answer, loan, nil
 	}
 	return answer, loan, fmt.Errorf("%w: operation %q", forager.ErrSchema, r.Op)
+}
+
+// Each hands over the groups that are in the table when it is called, with their
+// labels, from key from on, in order of key and in pieces, until yield fails. It lends
+// nothing: groups that leave the table meanwhile are missing. It may be called at any
+// time and waits for Run to open the table.
+func (s *Service) Each(ctx context.Context, from uint64, yield func([]forager.Group) error) error {
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the replay table: %w", context.Cause(ctx))
+	}
+	keys, err := s.table.Held(from)
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(keys, readGroups) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		groups, err := s.table.Read(part)
+		if err != nil {
+			return err
+		}
+		if err := yield(groups); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // archive keeps the groups of a commit for people, with the annotations that they

@@ -115,8 +115,14 @@ func TestServiceEndToEnd(t *testing.T) {
 	if groups, _, err = client.Sample(ctx, q); err != nil || len(groups) != 1 || groups[0].Credit.Index != 2 {
 		t.Fatalf("groups %v, %v", groups, err)
 	}
+	if got := everyKey(t, service, 0); !slices.Equal(got, []uint64{0, 1, 2}) { // lent ones too
+		t.Fatalf("groups %v are in the table", got)
+	}
 	if err := client.Commit(ctx, []uint64{0, 1}, nil); err != nil {
 		t.Fatal(err)
+	}
+	if got := everyKey(t, service, 1); !slices.Equal(got, []uint64{2}) {
+		t.Fatalf("groups %v are in the table", got)
 	}
 	if len(archive.groups) != 2 || len(archive.groups[1].Rollouts[1].Annotations) != 2 {
 		t.Fatalf("archive holds %v", archive.groups)
@@ -156,6 +162,73 @@ func TestServiceEndToEnd(t *testing.T) {
 	}
 	if _, err := next.Begin(t.Context(), 0); !errors.Is(err, ErrClosed) {
 		t.Fatalf("a closed table answers %v", err)
+	}
+	if err := service.Each(t.Context(), 0, nil); !errors.Is(err, ErrClosed) {
+		t.Fatalf("a closed table is read with %v", err)
+	}
+}
+
+// everyKey gives the keys that Each hands over from one on.
+func everyKey(t *testing.T, s *Service, from uint64) (keys []uint64) {
+	t.Helper()
+	err := s.Each(t.Context(), from, func(groups []forager.Group) error {
+		for _, g := range groups {
+			keys = append(keys, g.Credit.Index)
+			if g.Credit.Index == 1 && len(g.Rollouts[1].Annotations) != 2 {
+				t.Errorf("annotations %v", g.Rollouts[1].Annotations)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// A table of more groups than one piece is read whole, while groups leave it; a reader
+// that fails gets its own error back.
+func TestEachReadsPieces(t *testing.T) {
+	bus := newStream()
+	service, err := NewService(t.TempDir(), "run", DefaultConfig(), ServiceDeps{Batches: bus, Labels: bus, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := service.Each(gone, 0, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("before the table is open: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- service.Run(ctx) }()
+	const n = 2*readGroups + 1
+	for key := range uint64(n) {
+		bus.batches <- encode(t, small(key, 0))
+		<-bus.acked
+	}
+	pieces, left := 0, []uint64{}
+	err = service.Each(ctx, 0, func(groups []forager.Group) error {
+		if pieces++; pieces == 1 { // the next piece loses its first
+			if err := service.table.Commit(1, []uint64{readGroups}); err != nil {
+				return err
+			}
+		}
+		for _, g := range groups {
+			left = append(left, g.Credit.Index)
+		}
+		return nil
+	})
+	if err != nil || pieces != 3 || len(left) != n-1 || !slices.IsSorted(left) || slices.Contains(left, readGroups) {
+		t.Errorf("%d pieces of %d groups, error %v", pieces, len(left), err)
+	}
+	full := errors.New("full")
+	if err := service.Each(ctx, 0, func([]forager.Group) error { return full }); !errors.Is(err, full) {
+		t.Errorf("error %v, want the reader's own", err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -32,7 +32,7 @@ func Wiring(roles map[string]Role, network Network, settings map[string]bool) (b
 		for _, unknown := range Unknown(settings, sorted(role.Env)) {
 			report("variable %s is no setting", unknown)
 		}
-		for _, variable := range []string{"FORAGER_ADMIN_LISTEN", "FORAGER_BUS_LISTEN", "FORAGER_CLUSTER_LISTEN", "FORAGER_SEARCH_SERVER_LISTEN"} {
+		for _, variable := range []string{"FORAGER_ADMIN_LISTEN", "FORAGER_BUS_LISTEN", "FORAGER_CLUSTER_LISTEN", "FORAGER_SEARCH_SERVER_LISTEN", "FORAGER_REPLAY_FLIGHT_LISTEN"} {
 			address, given := role.Env[variable]
 			if !given {
 				continue

@@ -60,6 +60,7 @@ var layers = map[string][]string{
 	"rewardsrv/rubric":          {".", "reward"},
 	"rewardsrv/rubric/attack":   {},
 	"replay":                    {".", "internal/spans", "batch"},
+	"replay/flight":             {".", "batch"},
 	"eval":                      {".", "reward"},
 	"learner":                   {".", "internal/spans"},
 	"learner/rlmath":            {},
@@ -68,7 +69,7 @@ var layers = map[string][]string{
 	// 3: what puts them together
 	"node": {
 		".", "internal/wholefile", "batch", "bus", "cluster", "rundir", "reward", "policy", "policy/builtin", "policy/chat", "policy/gguf", "policy/lm", "policy/remote", "policy/tokenizer",
-		"search", "search/worldfacts", "security", "tracing", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "eval", "learner", "learner/grpo", "warmstart",
+		"search", "search/worldfacts", "security", "tracing", "actor", "rewardsrv", "rewardsrv/labelstore", "rewardsrv/rewardmodel", "replay", "replay/flight", "eval", "learner", "learner/grpo", "warmstart",
 	},
 	"warmstart": {".", "actor", "policy", "policy/lm", "policy/tokenizer", "search", "search/worldfacts"},
 
@@ -92,7 +93,7 @@ var layers = map[string][]string{
 
 // owners names third-party modules and the only packages that may import them.
 var owners = map[string][]string{
-	"github.com/apache/arrow/go":          {"batch"},
+	"github.com/apache/arrow/go":          {"batch", "replay/flight"},
 	"github.com/nats-io/nats-server":      {"bus"},
 	"github.com/nats-io/nats.go":          {"bus"},
 	"github.com/nats-io/nkeys":            {"bus", "security"},
@@ -109,7 +110,7 @@ var owners = map[string][]string{
 	"github.com/pariz/gountries":          {"search/worldfacts"},
 	"github.com/openai/openai-go":         {"rewardsrv/judge"},
 	"github.com/sony/gobreaker":           {"policy/remote", "rewardsrv/judge"},
-	"github.com/prometheus/client_golang": {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "tracing", "node", "bench/cluster"},
+	"github.com/prometheus/client_golang": {"search", "actor", "rewardsrv", "rewardsrv/judge", "replay", "replay/flight", "tracing", "node", "bench/cluster"},
 	"github.com/spf13/cobra":              {"cmd/forager"},
 	"github.com/spf13/viper":              {"cmd/forager"},
 	"github.com/schollz/progressbar":      {"cmd/forager"},
@@ -126,6 +127,7 @@ var owners = map[string][]string{
 	"go.opentelemetry.io/otel/sdk":         {"tracing"},
 	"go.opentelemetry.io/otel/trace":       {"tracing", "internal/spans", "actor", "learner", "replay", "rewardsrv", "node"},
 	"go.opentelemetry.io/proto/otlp":       {"tracing/tracetest"},
+	"google.golang.org/grpc":               {"replay/flight"},
 	"google.golang.org/protobuf":           {"tracing/tracetest"},
 }
 
