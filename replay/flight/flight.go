@@ -158,18 +158,10 @@ func (s *service) DoGet(t *flight.Ticket, stream flight.FlightService_DoGetServe
 	default:
 		return status.Errorf(codes.ResourceExhausted, "%d flights are being read, which is replay.flight.max_reads: try again later", cap(s.reads))
 	}
-	out := &sender{stream: stream}
-	err = s.sources[c.Flight].Each(stream.Context(), c.From, func(groups []forager.Group) error {
-		for _, part := range parts(groups) {
-			if err := out.send(part); err != nil {
-				return err
-			}
-			s.meter.rollouts(c.Flight, part)
-		}
-		return nil
-	})
+	out := &sender{stream: stream, sent: func(groups []forager.Group) { s.meter.rollouts(c.Flight, groups) }}
+	err = s.sources[c.Flight].Each(stream.Context(), c.From, out.add)
 	if err == nil {
-		err = out.send(nil) // the schema, if nothing else was sent
+		err = out.flush() // if there was nothing, it sends the schema
 	}
 	if err = out.close(err); err != nil {
 		return s.failed(stream.Context(), c, err)
@@ -177,35 +169,35 @@ func (s *service) DoGet(t *flight.Ticket, stream flight.FlightService_DoGetServe
 	return nil
 }
 
-// parts cuts groups into what record batches hold.
-func parts(groups []forager.Group) [][]forager.Group {
-	var list [][]forager.Group
-	first, tokens := 0, 0
-	for i, g := range groups {
-		size := 0
-		for j := range g.Rollouts {
-			size += len(g.Rollouts[j].Tokens)
-		}
-		if i > first && tokens+size > recordTokens {
-			list, first, tokens = append(list, groups[first:i]), i, 0
-		}
-		tokens += size
-	}
-	if first < len(groups) {
-		list = append(list, groups[first:])
-	}
-	return list
-}
-
 // sender writes groups to a stream as record batches behind one schema.
 type sender struct {
-	stream flight.FlightService_DoGetServer
-	writer *flight.Writer // nil until the schema is known
+	stream  flight.FlightService_DoGetServer
+	sent    func([]forager.Group) // is told what was written
+	writer  *flight.Writer        // nil until the schema is sent
+	pending []forager.Group       // of the next record batch
+	tokens  int                   // in pending
 }
 
-// send writes groups; none at all make sure that the schema is sent.
-func (s *sender) send(groups []forager.Group) error {
-	data, err := batch.EncodeGroups(groups)
+// add writes groups, but for some that wait for a record batch to be full.
+func (s *sender) add(groups []forager.Group) error {
+	for _, g := range groups {
+		size := 0
+		for i := range g.Rollouts {
+			size += len(g.Rollouts[i].Tokens)
+		}
+		if len(s.pending) > 0 && s.tokens+size > recordTokens {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+		s.pending, s.tokens = append(s.pending, g), s.tokens+size
+	}
+	return nil
+}
+
+// flush writes what is pending.
+func (s *sender) flush() error {
+	data, err := batch.EncodeGroups(s.pending)
 	if err != nil {
 		return err
 	}
@@ -222,10 +214,16 @@ func (s *sender) send(groups []forager.Group) error {
 			return err
 		}
 	}
-	return reader.Err()
+	if err := reader.Err(); err != nil {
+		return err
+	}
+	s.sent(s.pending)
+	clear(s.pending)
+	s.pending, s.tokens = s.pending[:0], 0
+	return nil
 }
 
-// close ends what was written, and sends the schema if nothing was.
+// close ends what was written, if anything was, and gives the first error.
 func (s *sender) close(err error) error {
 	if s.writer == nil {
 		return err

@@ -59,7 +59,7 @@ func group(key uint64, n int) forager.Group {
 }
 
 // serve runs a server of sources and gives a client, both until the test ends.
-func serve(t *testing.T, config Config, sources map[string]Source) (flight.Client, *prometheus.Registry) {
+func serve(t testing.TB, config Config, sources map[string]Source) (flight.Client, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	config.Listen = "127.0.0.1:0"
@@ -91,7 +91,7 @@ func serve(t *testing.T, config Config, sources map[string]Source) (flight.Clien
 }
 
 // short bounds the calls of a test.
-func short(t *testing.T) context.Context {
+func short(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
@@ -107,7 +107,7 @@ func byCommand(command string) *flight.FlightDescriptor {
 
 // get reads what a descriptor leads to: the index of the group of each row, and the
 // number of record batches.
-func get(t *testing.T, client flight.Client, d *flight.FlightDescriptor) (rows []uint64, records int) {
+func get(t testing.TB, client flight.Client, d *flight.FlightDescriptor) (rows []uint64, records int) {
 	t.Helper()
 	ctx := short(t)
 	info, err := client.GetFlightInfo(ctx, d)
@@ -153,8 +153,8 @@ func TestReadsFlights(t *testing.T) {
 		rows       string
 		records    int
 	}{
-		"whole":    {byPath("replay"), "[3 3 4 4 7 7]", 2},
-		"part":     {byCommand(`{"flight": "replay", "from": 4}`), "[4 4 7 7]", 2},
+		"whole":    {byPath("replay"), "[3 3 4 4 7 7]", 1},
+		"part":     {byCommand(`{"flight": "replay", "from": 4}`), "[4 4 7 7]", 1},
 		"none":     {byCommand(fmt.Sprintf(`{"flight": "replay", "from": %d}`, uint64(math.MaxUint64))), "[]", 0},
 		"empty":    {byPath("archive"), "[]", 0},
 		"long one": {byPath("long"), "[1 1 2 2]", 2},
@@ -169,12 +169,28 @@ func TestReadsFlights(t *testing.T) {
 	want := strings.NewReader(`
 # HELP forager_flight_rollouts_total Rollouts sent to Arrow Flight clients, by flight.
 # TYPE forager_flight_rollouts_total counter
+forager_flight_rollouts_total{flight="archive"} 0
 forager_flight_rollouts_total{flight="long"} 4
 forager_flight_rollouts_total{flight="replay"} 10
 `)
 	if err := testutil.GatherAndCompare(registry, want); err != nil {
 		t.Error(err)
 	}
+}
+
+// BenchmarkRead reads 256 groups of two rollouts of 400 tokens over loopback.
+func BenchmarkRead(b *testing.B) {
+	var list groups
+	for key := range uint64(256) {
+		list = append(list, group(key, 400))
+	}
+	client, _ := serve(b, DefaultConfig(), map[string]Source{"replay": list})
+	rows := 0
+	for b.Loop() {
+		read, _ := get(b, client, byPath("replay"))
+		rows += len(read)
+	}
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rollouts/s")
 }
 
 func TestListsFlights(t *testing.T) {
@@ -301,7 +317,7 @@ type stuck struct {
 }
 
 func (s stuck) Each(ctx context.Context, _ uint64, yield func([]forager.Group) error) error {
-	if err := yield([]forager.Group{group(1, 4)}); err != nil {
+	if err := yield([]forager.Group{group(1, recordTokens), group(2, 4)}); err != nil { // one record batch, and a bit
 		return err
 	}
 	s.reached <- struct{}{}
