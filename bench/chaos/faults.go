@@ -145,6 +145,7 @@ type session struct {
 const maxFailures = 10
 
 func (s *session) run(ctx context.Context) error {
+	started := time.Now()
 	for ctx.Err() == nil {
 		all, err := s.c.containers(ctx, services)
 		if ctx.Err() != nil {
@@ -154,7 +155,7 @@ func (s *session) run(ctx context.Context) error {
 			return err
 		}
 		if finished(all) {
-			fmt.Fprintln(s.out, "the learners have ended")
+			fmt.Fprintf(s.out, "the learners have ended, and with them the faults, after %s: more steps make it longer\n", time.Since(started).Round(time.Second))
 			break
 		}
 		drawn := s.plan.next()
