@@ -31,6 +31,7 @@ type item struct {
 	stored  *stored
 	sampled int  // times committed
 	lent    bool // to the learner; not offered again before Begin or Commit
+	stale   bool // lent as too old, to be given up
 	removed bool // left in core.order until that is swept
 }
 
@@ -114,6 +115,7 @@ func (c *core) sample(q Query) (picked []*item, drops []Drop) {
 	for _, it := range c.candidates() {
 		if q.MaxStaleness > 0 && it.Oldest+forager.Version(q.MaxStaleness) < q.Version {
 			c.lend(it, false)
+			it.stale = true
 			drops = append(drops, Drop{it.Key, DropStale})
 			continue
 		}
@@ -162,7 +164,7 @@ func (c *core) lend(it *item, sampled bool) {
 func (c *core) begin() {
 	c.lent, c.limiter.inserts, c.limiter.samples = 0, 0, 0
 	for _, it := range c.items {
-		it.lent = false
+		it.lent, it.stale = false, false
 		c.limiter.inserts++
 		c.limiter.samples += float64(it.sampled)
 	}
@@ -190,7 +192,7 @@ func (c *core) commit(key uint64) {
 	if it := c.items[key]; it != nil {
 		it.sampled++
 		if it.lent {
-			it.lent = false
+			it.lent, it.stale = false, false
 			c.lent--
 		}
 	}

@@ -225,6 +225,17 @@ func (t *Table) Held(from uint64) ([]uint64, error) {
 	return t.core.held(from), nil
 }
 
+// given leaves out of keys the groups that the learner was not given but told about
+// as too old: it commits them too, so that they are forgotten.
+func (t *Table) given(keys []uint64) []uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(keys), func(key uint64) bool {
+		it := t.core.items[key]
+		return it != nil && it.stale
+	})
+}
+
 // Read gives the groups of those keys that are in the table, with their labels.
 // Groups whose bytes are damaged are left out.
 func (t *Table) Read(keys []uint64) ([]forager.Group, error) {

@@ -277,7 +277,7 @@ func (s *Service) archive(keys []uint64, used []byte) {
 		return
 	}
 	for part := range slices.Chunk(keys, archiveGroups) {
-		groups, err := s.table.Read(part)
+		groups, err := s.table.Read(s.table.given(part))
 		if err == nil && len(used) > 0 {
 			err = putUsed(groups, used)
 		}

@@ -186,6 +186,38 @@ func everyKey(t *testing.T, s *Service, from uint64) (keys []uint64) {
 	return keys
 }
 
+// The archive holds what was learned from, not what was too old for that.
+func TestStaleGroupsAreNotArchived(t *testing.T) {
+	bus, archive := newStream(), &shelf{}
+	service, err := NewService(t.TempDir(), "run", DefaultConfig(), ServiceDeps{Batches: bus, Labels: bus, Archive: archive, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- service.Run(ctx) }()
+	bus.batches <- encode(t, small(0, 0), small(1, 9))
+	<-bus.acked
+	client := NewClient(&line{Service: service}, 1, time.Minute)
+	groups, drops, err := client.Sample(ctx, Query{MaxGroups: 2, Version: 10, MaxStaleness: 4})
+	if err != nil || len(groups) != 1 || !slices.Equal(drops, []Drop{{0, DropStale}}) {
+		t.Fatalf("groups %v, drops %v, error %v", groups, drops, err)
+	}
+	if err := client.Commit(ctx, []uint64{0, 1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(archive.groups) != 1 || archive.groups[0].Credit.Index != 1 {
+		t.Errorf("archive holds %v, want group 1 alone", archive.groups)
+	}
+	if n := service.Stats().Groups; n != 0 {
+		t.Errorf("%d groups are left in the table", n)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // A table of more groups than one piece is read whole, while groups leave it; a reader
 // that fails gets its own error back.
 func TestEachReadsPieces(t *testing.T) {

@@ -146,6 +146,8 @@ func TestCheck(t *testing.T) {
 		"a group of a step": {edits{archive: second(func(g []forager.Group) []forager.Group { return g[:1] })},
 			"1 groups have left replay without being learned from, and 0 were given up: among them 3"},
 		"twice": {edits{archive: second(func(g []forager.Group) []forager.Group { return append(g, group(0)) })}, "rollout tried-00000000-000 is kept twice"},
+		"one too many": {edits{archive: second(func(g []forager.Group) []forager.Group { return append(g, group(groupCount)) })},
+			"the steps were made of 6 groups and gave 0 up, 7 are kept"},
 		"back between rollouts": {edits{archive: second(func(g []forager.Group) []forager.Group {
 			g[1].Rollouts[0].Versions[0].Version = 0
 			return g
