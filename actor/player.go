@@ -287,7 +287,8 @@ func (p *Player) turn(ctx context.Context, e *episode, session uint64, turn int,
 		return nil
 	}
 	span := e.act(done)
-	text := p.tokenizer.Decode(done.Tokens)
+	// Whoever labels, stores or shows the turn must see the same text.
+	text := strings.ToValidUTF8(p.tokenizer.Decode(done.Tokens), "\uFFFD")
 	e.response = append(e.response, text...)
 	e.spoken = append(e.spoken, text...)
 	action := protocol.ParseAction(text)

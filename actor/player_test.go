@@ -13,10 +13,12 @@ import (
 )
 
 // runes is a tokenizer in which every letter is a token and tags are one token
-// each, unless they stand in untrusted text.
+// each, unless they stand in untrusted text. Its last token is half a letter.
 type runes struct{}
 
-var tags = []string{"<search>", "</search>", "<answer>", "</answer>", "<information>", "</information>"}
+var tags = []string{"<search>", "</search>", "<answer>", "</answer>", "<information>", "</information>", halfLetter}
+
+const halfLetter = "\xc3"
 
 const firstTag = 1 << 21 // beyond all runes
 
@@ -165,6 +167,20 @@ func TestFirstTagWins(t *testing.T) {
 	r, _, _ := play(t, nil, &library{}, capital, "<answer> no </answer><search> late </search>")
 	if r.Answer != "no" || len(r.Turns) != 1 {
 		t.Errorf("answer %q after %d turns", r.Answer, len(r.Turns))
+	}
+}
+
+// What the policy says in bytes that are no text is the same text for the retriever,
+// the reward server and whoever reads the rollout.
+func TestHalvesOfLettersAreReplaced(t *testing.T) {
+	l := &library{passage: forager.Passage{ID: "x"}}
+	r, digests, _ := play(t, nil, l, capital, "<search> K"+halfLetter+"ln </search>", "<answer> "+halfLetter+" </answer>")
+	const want = "K\uFFFDln"
+	if r.Turns[0].Text != want || l.queries[0] != want || digests[0].Query != want || r.Answer != "\uFFFD" {
+		t.Errorf("turn %q, query %q, digest %q, answer %q", r.Turns[0].Text, l.queries[0], digests[0].Query, r.Answer)
+	}
+	if a := r.Turns[0].Action; !strings.Contains((runes{}).Decode(r.Tokens[a.Start:a.End]), halfLetter) {
+		t.Error("the token is another one")
 	}
 }
 

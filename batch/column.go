@@ -120,18 +120,20 @@ func moment[R any](name string, get func(*R) *time.Time) column[R] {
 		func(v arrow.Timestamp) time.Time { return time.UnixMicro(int64(v)).UTC() })
 }
 
-// duration is a span of time in nanoseconds.
+// duration is a span of time in nanoseconds, of which whole microseconds are kept as
+// of a moment: Python's timedelta holds no more, and pyarrow refuses what it cannot give.
 func duration[R any](name string, get func(*R) *time.Duration) column[R] {
 	return scalar[*array.DurationBuilder, *array.Duration](name, arrow.FixedWidthTypes.Duration_ns, get,
-		func(d time.Duration) arrow.Duration { return arrow.Duration(d) },
+		func(d time.Duration) arrow.Duration { return arrow.Duration(d.Truncate(time.Microsecond)) },
 		func(v arrow.Duration) time.Duration { return time.Duration(v) })
 }
 
 // text copies the strings that it reads, so that a short one does not keep the
-// buffer of the whole batch alive.
+// buffer of the whole batch alive. What is not UTF-8 becomes U+FFFD: Arrow promises
+// UTF-8 to all readers, and nobody promises it to us.
 func text[S ~string, R any](name string, get func(*R) *S) column[R] {
 	c := scalar[*array.StringBuilder, *array.String](name, arrow.BinaryTypes.String, get,
-		func(s S) string { return string(s) }, func(v string) S { return S(strings.Clone(v)) })
+		func(s S) string { return valid(string(s)) }, func(v string) S { return S(strings.Clone(v)) })
 	plain := c.bind
 	c.bind = func(a arrow.Array) (reader[R], error) {
 		read, err := plain(a)
@@ -143,11 +145,15 @@ func text[S ~string, R any](name string, get func(*R) *S) column[R] {
 			if err := read(i, row); err != nil {
 				return err
 			}
-			return spend(&room, len(*get(row)), name)
+			err := spend(&room, len(*get(row)), name)
+			*get(row) = S(valid(string(*get(row))))
+			return err
 		}, nil
 	}
 	return c
 }
+
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // nullable turns a column into one that is null where absent says so.
 func nullable[R any](c column[R], absent func(*R) bool) column[R] {
@@ -263,7 +269,11 @@ func bools[R any](name string, get func(*R) *[]bool) column[R] {
 func texts[R any](name string, get func(*R) *[]string) column[R] {
 	elem := text("item", func(s *string) *string { return s })
 	return list(name, elem.typ, get,
-		func(b array.Builder, v []string) { b.(*array.StringBuilder).AppendValues(v, nil) },
+		func(b array.Builder, v []string) {
+			for i := range v {
+				b.(*array.StringBuilder).Append(valid(v[i]))
+			}
+		},
 		func(a arrow.Array) (slicer[string], error) {
 			read, err := elem.bind(a)
 			return each(read), err

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -103,7 +104,7 @@ func oddGroups(rng *rand.Rand) []forager.Group {
 			for range rng.IntN(4) {
 				at := rng.Int32N(int32(n))
 				t := forager.Turn{Kind: forager.TurnKind(word()), Text: word(), Action: forager.Span{Start: at, End: int32(n)},
-					Observation: forager.Span{Start: at, End: at}, Latency: time.Duration(rng.Int64())}
+					Observation: forager.Span{Start: at, End: at}, Latency: time.Duration(rng.Int64()).Truncate(time.Microsecond)}
 				for range rng.IntN(3) {
 					t.DocIDs = append(t.DocIDs, word())
 				}
@@ -229,4 +230,37 @@ func TestTruncated(t *testing.T) {
 			t.Fatalf("%d of %d bytes: got %v, want ErrCorrupt", n, len(data), err)
 		}
 	}
+}
+
+// TestPythonCanReadIt: text that is no UTF-8 and a time of single nanoseconds come
+// out as what pyarrow takes, and so does text that was written by somebody else.
+func TestPythonCanReadIt(t *testing.T) {
+	g := forager.Group{Credit: forager.Credit{Run: "run", TaskID: "task", GroupSize: 1}}
+	r := episode(rand.New(rand.NewPCG(1, 1)), g.Credit, 0, 40, 20)
+	r.Answer, r.Turns[0].Text, r.Turns[0].DocIDs, r.Turns[0].Latency = "Kel\x81n", "\xff\xfe river", []string{"d\xc3"}, 1061*time.Nanosecond
+	g.Rollouts = []forager.Rollout{r}
+	data, err := EncodeGroups([]forager.Group{g})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(data, []byte("Kel\x81n")) || bytes.Contains(data, []byte("\xff\xfe river")) {
+		t.Error("text that is no UTF-8 is written")
+	}
+	got := decodedOne(t, data)
+	if turn := got.Turns[0]; got.Answer != "Kel\uFFFDn" || turn.Text != "\uFFFD river" || turn.DocIDs[0] != "d\uFFFD" || turn.Latency != time.Microsecond {
+		t.Errorf("answer %q, turn %q, documents %q, latency %v", got.Answer, turn.Text, turn.DocIDs, turn.Latency)
+	}
+	foreign := bytes.Replace(data, []byte("Kel\uFFFDn"), []byte("Kel\x81.\x83n"), 1)
+	if got := decodedOne(t, foreign); got.Answer != "Kel\uFFFD.\uFFFDn" { // longer than its bytes
+		t.Errorf("answer %q of another writer", got.Answer)
+	}
+}
+
+func decodedOne(t *testing.T, data []byte) forager.Rollout {
+	t.Helper()
+	groups, err := DecodeGroups(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return groups[0].Rollouts[0]
 }
