@@ -202,7 +202,7 @@ func TestListsFlights(t *testing.T) {
 	var names []string
 	for {
 		info, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -259,7 +259,7 @@ func received(ctx context.Context, client flight.Client, ticket string) (n int, 
 	for ; err == nil; n++ {
 		_, err = stream.Recv()
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return n - 1, err
