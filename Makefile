@@ -10,7 +10,7 @@ ACTORS ?= 4
 
 # Packages with goroutines that share state, for the race detector. Tests of real
 # data sets are left to "unit": they are long and share nothing.
-CONCURRENT := ./actor ./bus ./cluster ./learner/... ./node ./policy/lm/... ./policy/tokenizer ./replay ./rewardsrv ./rundir ./search
+CONCURRENT := ./actor ./bus ./cluster ./learner/... ./node ./policy/lm/... ./policy/tokenizer ./replay/... ./rewardsrv ./rundir ./search
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit race portable lint fresh bench e2e image compose-up compose-down compose-test k8s deploy-check nightly generate fmt ci

@@ -97,7 +97,7 @@ func (c *Client) Manifest(ctx context.Context) (forager.Manifest, error) {
 }
 
 // AddCheckpoint records a complete checkpoint of the holder of an epoch. It
-// answers forager.ErrFenced.
+// answers forager.ErrFenced, and forager.ErrStale behind one of the same epoch.
 func (c *Client) AddCheckpoint(ctx context.Context, epoch uint64, checkpoint Checkpoint) error {
 	_, err := c.apply(ctx, Command{AddCheckpoint: &AddCheckpoint{Epoch: epoch, Checkpoint: checkpoint}})
 	return err

@@ -156,7 +156,7 @@ func TestReopen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := client.AddCheckpoint(t.Context(), lease.Epoch, Checkpoint{uint64(i), forager.Version(i), "p", "d"}); err != nil {
+		if err := client.AddCheckpoint(t.Context(), lease.Epoch, Checkpoint{Step: uint64(i), Version: forager.Version(i), Path: "p", Digest: "d"}); err != nil {
 			t.Fatal(err)
 		}
 		if err := client.ReleaseLease(t.Context(), lease); err != nil {

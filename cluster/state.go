@@ -45,6 +45,7 @@ type Lease struct {
 
 // Checkpoint records one complete checkpoint of the learner.
 type Checkpoint struct {
+	Epoch   uint64          `json:"epoch,omitempty"` // of the learner that recorded it, which the state fills in; 0: not known
 	Step    uint64          `json:"step"`
 	Version forager.Version `json:"version"`
 	Path    string          `json:"path"` // relative to the run directory
@@ -54,7 +55,7 @@ type Checkpoint struct {
 // Apply makes one change. On an error the state is as it was. The errors are
 //   - forager.ErrFenced: the epoch of the command is not the newest;
 //   - forager.ErrStale: the manifest's version is below the current one, or is
-//     the same with other weights;
+//     the same with other weights; the checkpoint is older than one of its epoch;
 //   - forager.ErrInUse: another holder has the lease and it has not run out;
 //   - forager.ErrSchema: the command is unknown to this program;
 //   - ErrOtherRun: the group, or the manifest, belongs to another run.
@@ -186,7 +187,9 @@ func (s *State) publish(m forager.Manifest) error {
 }
 
 // addCheckpoint records a checkpoint. Records of the same or later steps belong
-// to a history that a resumed learner has left, and are dropped.
+// to a history that a resumed learner has left, and are dropped. A learner resumes
+// under a new epoch only: what is behind the newest of its own epoch is a request
+// that was repeated, answered elsewhere, and came late.
 func (s *State) addCheckpoint(a AddCheckpoint) error {
 	if !s.holds(a.Epoch) {
 		return fmt.Errorf("record checkpoint of step %d: %w", a.Checkpoint.Step, s.fenced(a.Epoch))
@@ -194,8 +197,17 @@ func (s *State) addCheckpoint(a AddCheckpoint) error {
 	if a.Checkpoint.Path == "" || a.Checkpoint.Digest == "" {
 		return fmt.Errorf("record checkpoint of step %d: it has no path or no digest", a.Checkpoint.Step)
 	}
-	kept := slices.DeleteFunc(slices.Clone(s.Checkpoints), func(c Checkpoint) bool { return c.Step >= a.Checkpoint.Step })
-	kept = append(kept, a.Checkpoint)
+	added := a.Checkpoint
+	added.Epoch = a.Epoch
+	if n := len(s.Checkpoints); n > 0 {
+		newest := s.Checkpoints[n-1]
+		if newest.Epoch == a.Epoch && (added.Step < newest.Step || added.Step == newest.Step && added.Version < newest.Version) {
+			return fmt.Errorf("record checkpoint of step %d, v%d: %w: this epoch has one of step %d, v%d",
+				added.Step, added.Version, forager.ErrStale, newest.Step, newest.Version)
+		}
+	}
+	kept := slices.DeleteFunc(slices.Clone(s.Checkpoints), func(c Checkpoint) bool { return c.Step >= added.Step })
+	kept = append(kept, added)
 	s.Checkpoints = kept[max(0, len(kept)-MaxCheckpoints):]
 	return nil
 }

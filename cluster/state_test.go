@@ -48,6 +48,14 @@ func release(holder string, epoch uint64) Command {
 func publish(v forager.Version, epoch uint64, digest string) Command {
 	return Command{Now: at(99), PublishManifest: &PublishManifest{manifest(v, epoch, digest)}}
 }
+
+// again is a checkpoint of a step whose weights were published under a later version.
+func again(step uint64, version forager.Version, epoch uint64) Command {
+	c := checkpoint(step, epoch)
+	c.AddCheckpoint.Checkpoint.Version = version
+	return c
+}
+
 func checkpoint(step, epoch uint64) Command {
 	return Command{AddCheckpoint: &AddCheckpoint{epoch, Checkpoint{Step: step, Version: forager.Version(step), Path: "p", Digest: fmt.Sprint(step, epoch)}}}
 }
@@ -158,6 +166,18 @@ func TestStateApply(t *testing.T) {
 			{checkpoint(2, 1), forager.ErrFenced},
 			{checkpoint(2, 2), nil},
 		},
+		"late requests do not take a checkpoint back": { // sent again to another node, and to this one before
+			{acquire(0, "a"), nil},
+			{checkpoint(25, 1), nil},
+			{checkpoint(26, 1), nil},
+			{checkpoint(25, 1), forager.ErrStale},
+			{checkpoint(26, 1), nil}, // a retry
+			{again(26, 27, 1), nil},  // of weights that got another version
+			{checkpoint(26, 1), forager.ErrStale},
+			{acquire(1, "a"), nil},
+			{checkpoint(25, 2), nil}, // resumed from an older one
+			{checkpoint(24, 2), forager.ErrStale},
+		},
 		"unknown commands": {
 			{Command{Now: at(0)}, forager.ErrSchema},
 			{Command{SetRun: &SetRun{}, ReleaseLease: &ReleaseLease{}}, forager.ErrSchema},
@@ -215,7 +235,7 @@ func TestCheckpointListIsBounded(t *testing.T) {
 	}
 	apply(acquire(1, "a"))
 	apply(checkpoint(10, 2)) // resumed from an older one: the later records are of a left history
-	if n := len(s.Checkpoints); s.Checkpoints[n-1] != (Checkpoint{10, 10, "p", "10 2"}) || s.Checkpoints[n-2].Step != 9 {
+	if n := len(s.Checkpoints); s.Checkpoints[n-1] != (Checkpoint{2, 10, 10, "p", "10 2"}) || s.Checkpoints[n-2].Step != 9 {
 		t.Fatalf("after going back: %+v", s.Checkpoints)
 	}
 }
@@ -239,7 +259,7 @@ func randomCommand(r *rand.Rand, sec int) Command {
 	case 4, 5:
 		c.PublishManifest = &PublishManifest{manifest(forager.Version(r.IntN(12)), epoch, string(rune('x'+r.IntN(2))))}
 	default:
-		c.AddCheckpoint = &AddCheckpoint{epoch, Checkpoint{uint64(r.IntN(40)), 1, "p", "d"}}
+		c.AddCheckpoint = &AddCheckpoint{epoch, Checkpoint{Step: uint64(r.IntN(40)), Version: forager.Version(r.IntN(3)), Path: "p", Digest: "d"}}
 	}
 	return c
 }
@@ -321,6 +341,12 @@ func checkStep(t *testing.T, before, after State, cmd Command, err error) {
 	}
 	if len(after.Checkpoints) > MaxCheckpoints {
 		t.Fatal("too many checkpoints")
+	}
+	if n, m := len(before.Checkpoints), len(after.Checkpoints); n > 0 {
+		old, newest := before.Checkpoints[n-1], after.Checkpoints[m-1]
+		if newest.Epoch < old.Epoch || newest.Epoch == old.Epoch && (newest.Step < old.Step || newest.Step == old.Step && newest.Version < old.Version) {
+			t.Fatalf("the newest checkpoint went back from %+v to %+v", old, newest)
+		}
 	}
 }
 

@@ -107,7 +107,8 @@ func (t *Table) release() {
 // Sample lends groups to the learner of an epoch. It waits until there is
 // something to tell or ctx is done, which is no error. sequence numbers the
 // requests of an epoch from 1: the same number again gets the same answer again,
-// for the case that it was lost.
+// for the case that it was lost. A lower one is forager.ErrStale: it was repeated and
+// answered, and nobody waits for what it would be lent now. 0 is always new.
 func (t *Table) Sample(ctx context.Context, epoch, sequence uint64, q Query) (Loan, error) {
 	for {
 		t.mu.Lock()
@@ -128,6 +129,9 @@ func (t *Table) Sample(ctx context.Context, epoch, sequence uint64, q Query) (Lo
 func (t *Table) lend(epoch, sequence uint64, q Query) (Loan, error) {
 	if err := t.enter(epoch); err != nil {
 		return Loan{}, err
+	}
+	if sequence != 0 && sequence < t.last.sequence {
+		return Loan{}, fmt.Errorf("sample request %d, after the answer to %d: %w", sequence, t.last.sequence, forager.ErrStale)
 	}
 	if sequence == 0 || sequence != t.last.sequence {
 		picked, drops := t.core.sample(q)

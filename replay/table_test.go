@@ -344,3 +344,26 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Fatal("an empty configuration passes")
 	}
 }
+
+// TestLateSampleRequests: a request that was sent twice, and answered, lends nothing
+// when its copy comes after later ones, and does not hide the answer to the last.
+func TestLateSampleRequests(t *testing.T) {
+	table := open(t, t.TempDir(), DefaultConfig())
+	for key := range uint64(4) {
+		if _, _, err := table.Insert(encode(t, small(key, 0))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := Query{MaxGroups: 1}
+	lend(t, table, 1, 1, one)
+	lend(t, table, 1, 2, one)
+	if _, err := table.Sample(t.Context(), 1, 1, one); !errors.Is(err, forager.ErrStale) {
+		t.Errorf("a late copy of the first request gets %v", err)
+	}
+	if n := table.Stats().Lent; n != 2 {
+		t.Errorf("%d groups are lent, want 2", n)
+	}
+	if keys, _, _ := lend(t, table, 1, 2, one); !slices.Equal(keys, []uint64{1}) {
+		t.Errorf("the last request again gets %v, want group 1", keys)
+	}
+}
