@@ -22,13 +22,7 @@ func (p *process) startAdmin(ctx context.Context) error {
 	if p.cfg.Admin.Listen == "" {
 		return nil
 	}
-	if err := security.CheckListen(p.cfg.Admin.Listen, p.credentials, p.cfg.Security.AllowPlain); err != nil {
-		return fmt.Errorf("admin server: %w", err)
-	}
-	listener, err := net.Listen("tcp", p.cfg.Admin.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return forager.WithHint(fmt.Errorf("admin server: port of %s is %w", p.cfg.Admin.Listen, forager.ErrInUse), "pick another with --set admin.listen=127.0.0.1:0")
-	}
+	listener, err := p.listen("admin.listen", p.cfg.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin server: %w", err)
 	}
@@ -64,6 +58,18 @@ func (p *process) startAdmin(ctx context.Context) error {
 	})
 	p.observer.notice("metrics and status at %s/metrics and /status", webAddress(p.credentials, reachable(listener.Addr(), p.bus.LocalIP())))
 	return nil
+}
+
+// listen opens the port that a setting names, if this process may listen there.
+func (p *process) listen(setting, address string) (net.Listener, error) {
+	if err := security.CheckListen(address, p.credentials, p.cfg.Security.AllowPlain); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, forager.WithHint(fmt.Errorf("port of %s is %w", address, forager.ErrInUse), fmt.Sprintf("pick another with --set %s=127.0.0.1:0", setting))
+	}
+	return listener, err
 }
 
 // readyz answers whether the roles of this process can be used: they are up and

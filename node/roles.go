@@ -79,20 +79,17 @@ func (p *process) startFlight(ctx context.Context, table flight.Source) error {
 	if cfg.Listen == "" {
 		return nil
 	}
-	if err := security.CheckListen(cfg.Listen, p.credentials, p.cfg.Security.AllowPlain); err != nil {
-		return fmt.Errorf("replay.flight: %w", err)
-	}
 	cfg.TLS, cfg.Authorize = p.credentials.Server(), security.Authorizer(p.credentials.Token())
 	server, err := flight.NewServer(cfg, map[string]flight.Source{flightReplay: table, flightArchive: archive{p.dir.RolloutsPath()}}, p.logger, p.registry)
 	if err != nil {
 		return err
 	}
-	address, err := server.Listen()
+	listener, err := p.listen("replay.flight.listen", cfg.Listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("flight: %w", err)
 	}
-	p.group.start(ctx, "flight", server.Run)
-	url := flightAddress(p.credentials, reachable(address, p.bus.LocalIP()))
+	p.group.start(ctx, "flight", func(ctx context.Context) error { return server.Run(ctx, listener) })
+	url := flightAddress(p.credentials, reachable(listener.Addr(), p.bus.LocalIP()))
 	p.roster.Tell(func(m *cluster.Member) { m.Addresses[serviceFlight] = url })
 	p.observer.notice("rollouts over Arrow Flight at %s", url)
 	return nil

@@ -214,11 +214,9 @@ func TestFlightAccess(t *testing.T) {
 
 	// list gives the names of the flights, or why there are none.
 	list := func(c *tls.Config, server forager.Role, token string) (names []string, err error) {
-		if c != nil {
-			c.ServerName = string(server)
-		}
 		transport := insecure.NewCredentials()
 		if c != nil {
+			c.ServerName = string(server)
 			transport = credentials.NewTLS(c)
 		}
 		client, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(transport))
@@ -297,9 +295,16 @@ func TestPlainProcessesStayOnLoopback(t *testing.T) {
 	if err := ServeRetriever(t.Context(), cfg, RoleOptions{Logger: testLogger(t)}); err == nil || !strings.Contains(err.Error(), "forager certs") {
 		t.Errorf("retriever: %v", err)
 	}
-	cfg.Replay.Flight.Listen = "0.0.0.0:0"
-	if err := (&process{cfg: cfg}).startFlight(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "forager certs") {
+	if _, err := (&process{cfg: cfg}).listen("replay.flight.listen", "0.0.0.0:0"); err == nil || !strings.Contains(err.Error(), "forager certs") {
 		t.Errorf("flight: %v", err)
+	}
+	taken, err := (&process{cfg: cfg}).listen("replay.flight.listen", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if _, err := (&process{cfg: cfg}).listen("replay.flight.listen", taken.Addr().String()); !errors.Is(err, forager.ErrInUse) {
+		t.Errorf("a port in use: %v", err)
 	}
 	dir := allCredentials(t)
 	if err := run(func(c *Config) { c.Security.Dir = filepath.Join(dir, "actor") }); err == nil || !strings.Contains(err.Error(), "are those of actor") {

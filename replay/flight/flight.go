@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -43,7 +45,8 @@ type service struct {
 	flight.BaseFlightServer
 	sources map[string]Source
 	reads   chan struct{} // one for each DoGet that is answered
-	meter   *meter
+	sent    *prometheus.CounterVec
+	logger  *slog.Logger
 }
 
 // parseCommand reads a command and checks its flight.
@@ -158,7 +161,7 @@ func (s *service) DoGet(t *flight.Ticket, stream flight.FlightService_DoGetServe
 	default:
 		return status.Errorf(codes.ResourceExhausted, "%d flights are being read, which is replay.flight.max_reads: try again later", cap(s.reads))
 	}
-	out := &sender{stream: stream, sent: func(groups []forager.Group) { s.meter.rollouts(c.Flight, groups) }}
+	out := &sender{stream: stream, sent: s.sent.WithLabelValues(c.Flight)}
 	err = s.sources[c.Flight].Each(stream.Context(), c.From, out.add)
 	if err == nil {
 		err = out.flush() // if there was nothing, it sends the schema
@@ -172,10 +175,10 @@ func (s *service) DoGet(t *flight.Ticket, stream flight.FlightService_DoGetServe
 // sender writes groups to a stream as record batches behind one schema.
 type sender struct {
 	stream  flight.FlightService_DoGetServer
-	sent    func([]forager.Group) // is told what was written
-	writer  *flight.Writer        // nil until the schema is sent
-	pending []forager.Group       // of the next record batch
-	tokens  int                   // in pending
+	sent    prometheus.Counter // rollouts
+	writer  *flight.Writer     // nil until the schema is sent
+	pending []forager.Group    // of the next record batch
+	tokens  int                // in pending
 }
 
 // add writes groups, but for some that wait for a record batch to be full.
@@ -213,11 +216,11 @@ func (s *sender) flush() error {
 		if err := s.writer.Write(reader.Record()); err != nil {
 			return err
 		}
+		s.sent.Add(float64(reader.Record().NumRows()))
 	}
 	if err := reader.Err(); err != nil {
 		return err
 	}
-	s.sent(s.pending)
 	clear(s.pending)
 	s.pending, s.tokens = s.pending[:0], 0
 	return nil
@@ -242,6 +245,6 @@ func (s *service) failed(ctx context.Context, c Command, err error) error {
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	s.meter.logger.Warn("flight ended early", "flight", c.Flight, "error", err)
+	s.logger.Warn("flight ended early", "flight", c.Flight, "error", err)
 	return status.Errorf(codes.Internal, "flight %s: %v", c.Flight, err)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -62,19 +63,18 @@ func group(key uint64, n int) forager.Group {
 func serve(t testing.TB, config Config, sources map[string]Source) (flight.Client, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	config.Listen = "127.0.0.1:0"
 	server, err := NewServer(config, sources, slog.New(slog.DiscardHandler), registry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, err := server.Listen()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
-	client, err := flight.NewClientWithMiddleware(address.String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	go func() { done <- server.Run(ctx, listener) }()
+	client, err := flight.NewClientWithMiddleware(listener.Addr().String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,19 +383,18 @@ func TestStops(t *testing.T) {
 	source := stuck{make(chan struct{}), make(chan struct{}), nil}
 	config := DefaultConfig()
 	config.ShutdownTimeout = 50 * time.Millisecond
-	config.Listen = "127.0.0.1:0"
 	server, err := NewServer(config, map[string]Source{"replay": source}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, err := server.Listen()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(short(t))
 	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
-	client, err := flight.NewClientWithMiddleware(address.String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	go func() { done <- server.Run(ctx, listener) }()
+	client, err := flight.NewClientWithMiddleware(listener.Addr().String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,28 +414,6 @@ func TestStops(t *testing.T) {
 	}
 	if _, err := NewServer(Config{}, map[string]Source{"replay": source}, slog.New(slog.DiscardHandler), nil); err == nil {
 		t.Error("a server without limits")
-	}
-}
-
-func TestPortInUse(t *testing.T) {
-	config := DefaultConfig()
-	config.Listen = "127.0.0.1:0"
-	first, err := NewServer(config, map[string]Source{"replay": groups{}}, slog.New(slog.DiscardHandler), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address, err := first.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.listener.Close()
-	config.Listen = address.String()
-	second, err := NewServer(config, map[string]Source{"replay": groups{}}, slog.New(slog.DiscardHandler), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := second.Listen(); !errors.Is(err, forager.ErrInUse) {
-		t.Errorf("error %v, want that the port is in use", err)
 	}
 }
 

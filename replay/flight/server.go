@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow/flight"
@@ -74,13 +72,10 @@ type Server struct {
 	config Config
 	logger *slog.Logger
 	grpc   *grpc.Server
-
-	mutex    sync.Mutex
-	listener net.Listener
 }
 
 // NewServer makes a server for sources by name, of which there is at least one, and
-// registers its metrics, unless registerer is nil. It does not listen yet.
+// registers its metrics, unless registerer is nil.
 func NewServer(config Config, sources map[string]Source, logger *slog.Logger, registerer prometheus.Registerer) (*Server, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -88,9 +83,13 @@ func NewServer(config Config, sources map[string]Source, logger *slog.Logger, re
 	if len(sources) == 0 || logger == nil {
 		return nil, errors.New("flight: sources and logger are required")
 	}
-	meter, err := newMeter(registerer, logger)
-	if err != nil {
-		return nil, fmt.Errorf("flight metrics: %w", err)
+	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "forager", Subsystem: "flight", Name: "rollouts_total", Help: "Rollouts sent to Arrow Flight clients, by flight.",
+	}, []string{"flight"})
+	if registerer != nil {
+		if err := registerer.Register(sent); err != nil {
+			return nil, fmt.Errorf("flight metrics: %w", err)
+		}
 	}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxCalls), grpc.ConnectionTimeout(handshakeLimit),
@@ -104,7 +103,7 @@ func NewServer(config Config, sources map[string]Source, logger *slog.Logger, re
 		options = append(options, grpc.UnaryInterceptor(gate.unary), grpc.StreamInterceptor(gate.stream))
 	}
 	s := &Server{config: config, logger: logger, grpc: grpc.NewServer(options...)}
-	flight.RegisterFlightServiceServer(s.grpc, &service{sources: sources, reads: make(chan struct{}, config.MaxReads), meter: meter})
+	flight.RegisterFlightServiceServer(s.grpc, &service{sources: sources, reads: make(chan struct{}, config.MaxReads), sent: sent, logger: logger})
 	return s, nil
 }
 
@@ -136,35 +135,12 @@ func (g gate) stream(server any, stream grpc.ServerStream, _ *grpc.StreamServerI
 	return next(server, stream)
 }
 
-// Listen opens the port ahead of Run, so that a port in use (an error that wraps
-// forager.ErrInUse) is noticed first and the chosen port is known. It may be called
-// again and then gives the same address.
-func (s *Server) Listen() (net.Addr, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.listener == nil {
-		listener, err := net.Listen("tcp", s.config.Listen)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, forager.WithHint(fmt.Errorf("flight: port of %s is %w", s.config.Listen, forager.ErrInUse), "pick another with replay.flight.listen")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("flight: %w", err)
-		}
-		s.listener = listener
-	}
-	return s.listener.Addr(), nil
-}
-
-// Run serves until ctx is cancelled and reads have ended, or ShutdownTimeout later,
-// and returns nil then. A server runs once.
-func (s *Server) Run(ctx context.Context) error {
-	address, err := s.Listen()
-	if err != nil {
-		return err
-	}
-	s.logger.Info("rollouts are served over Arrow Flight", "address", address.String(), "tls", s.config.TLS != nil)
+// Run serves what comes in at a listener until ctx is cancelled and reads have ended,
+// or ShutdownTimeout later, and returns nil then. A server runs once.
+func (s *Server) Run(ctx context.Context, listener net.Listener) error {
+	s.logger.Info("rollouts are served over Arrow Flight", "address", listener.Addr().String(), "tls", s.config.TLS != nil)
 	failed := make(chan error, 1)
-	go func() { failed <- s.grpc.Serve(s.listener) }()
+	go func() { failed <- s.grpc.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("flight: %w", err)
