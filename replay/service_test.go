@@ -168,6 +168,26 @@ func TestServiceEndToEnd(t *testing.T) {
 	}
 }
 
+// serving runs a service of a stream, and of an archive unless that is nil, until the
+// test ends; its context is over then.
+func serving(t *testing.T, bus *stream, archive Archive) (*Service, context.Context) {
+	t.Helper()
+	service, err := NewService(t.TempDir(), "run", DefaultConfig(), ServiceDeps{Batches: bus, Labels: bus, Archive: archive, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- service.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return service, ctx
+}
+
 // everyKey gives the keys that Each hands over from one on.
 func everyKey(t *testing.T, s *Service, from uint64) (keys []uint64) {
 	t.Helper()
@@ -189,13 +209,7 @@ func everyKey(t *testing.T, s *Service, from uint64) (keys []uint64) {
 // The archive holds what was learned from, not what was too old for that.
 func TestStaleGroupsAreNotArchived(t *testing.T) {
 	bus, archive := newStream(), &shelf{}
-	service, err := NewService(t.TempDir(), "run", DefaultConfig(), ServiceDeps{Batches: bus, Labels: bus, Archive: archive, Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- service.Run(ctx) }()
+	service, ctx := serving(t, bus, archive)
 	bus.batches <- encode(t, small(0, 0), small(1, 9))
 	<-bus.acked
 	client := NewClient(&line{Service: service}, 1, time.Minute)
@@ -211,10 +225,6 @@ func TestStaleGroupsAreNotArchived(t *testing.T) {
 	}
 	if n := service.Stats().Groups; n != 0 {
 		t.Errorf("%d groups are left in the table", n)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -16,13 +15,7 @@ import (
 // have come since; where that is not known, with what the table has.
 func TestArchiveHoldsWhatWasUsed(t *testing.T) {
 	bus, archive := newStream(), &shelf{}
-	service, err := NewService(t.TempDir(), "run", DefaultConfig(), ServiceDeps{Batches: bus, Labels: bus, Archive: archive, Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- service.Run(ctx) }()
+	service, ctx := serving(t, bus, archive)
 	bus.batches <- encode(t, small(0, 0), small(1, 0), small(2, 0))
 	<-bus.acked
 	late := label(0, 0, 0, "helpful", 1)
@@ -55,34 +48,20 @@ func TestArchiveHoldsWhatWasUsed(t *testing.T) {
 	if a := got[id(2, 0)]; len(a) != 0 {
 		t.Errorf("none was used: %+v", a)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
 }
 
 // A learner that was replaced gets nothing into the archive.
 func TestReplacedLearnerArchivesNothing(t *testing.T) {
 	bus, archive := newStream(), &shelf{}
-	service, err := NewService(t.TempDir(), "run", DefaultConfig(), ServiceDeps{Batches: bus, Labels: bus, Archive: archive, Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- service.Run(ctx) }()
+	service, ctx := serving(t, bus, archive)
 	bus.batches <- encode(t, small(0, 0), small(1, 0))
 	<-bus.acked
 	if _, err := NewClient(&line{Service: service}, 2, time.Second).Begin(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
-	err = NewClient(&line{Service: service}, 1, time.Second).Commit(ctx, []uint64{0, 1}, nil)
+	err := NewClient(&line{Service: service}, 1, time.Second).Commit(ctx, []uint64{0, 1}, nil)
 	if !errors.Is(err, forager.ErrFenced) || len(archive.groups) > 0 {
 		t.Errorf("%v, and %d groups are in the archive", err, len(archive.groups))
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
 	}
 }
 
